@@ -95,6 +95,8 @@ pub use wishes::{MAX_OPEN_WISHES, ToldMatch, Wish, WishMatch, WishState};
 
 /// The name of the database in the profile's folder.
 const DATABASE_FILE: &str = "profile.db";
+/// The suffixes of the database's files: itself, its rollback journal, its write-ahead log with the shared memory.
+const DATABASE_FILE_SUFFIXES: [&str; 4] = ["", "-journal", "-wal", "-shm"];
 /// The state of one user on one machine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Profile {

@@ -65,7 +65,7 @@ mod tests {
     use certs::has_stable_inodes;
 
     use super::*;
-    use crate::profile::Profile;
+    use crate::profile::{DATABASE_FILE_SUFFIXES, Profile};
 
     /// A file of so many bytes that was written long ago.
     fn put(path: &Path, len: u64) {
@@ -123,8 +123,8 @@ mod tests {
                 profile.set_last_port(7).unwrap();
             }
             profile.check_database_file().unwrap();
-            for ending in ["", "-wal", "-shm"] {
-                let _ = fs::remove_file(home.path().join(format!("{DATABASE_FILE}{ending}")));
+            for suffix in DATABASE_FILE_SUFFIXES {
+                let _ = fs::remove_file(home.path().join(format!("{DATABASE_FILE}{suffix}")));
             }
             for lost in [profile.set_last_port(8), profile.check_database_file(), profile.message_reader().map(drop)] {
                 if !was_written || lost.is_err() {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{DATABASE_FILE, ProfileError};
+use super::{DATABASE_FILE, DATABASE_FILE_SUFFIXES, ProfileError};
 
 /// A folder in which a profile is being created.
 #[derive(Debug)]
@@ -55,9 +55,9 @@ impl NewProfileFolder {
             // Only an empty database: another process may be creating the same profile and be further.
             let database = self.home.join(DATABASE_FILE);
             if fs::metadata(&database).is_ok_and(|metadata| metadata.len() == 0) {
-                for end in ["", "-journal", "-wal", "-shm"] {
+                for suffix in DATABASE_FILE_SUFFIXES {
                     // SQLite makes most of them only when it needs them, so a missing one is no error.
-                    let _ = fs::remove_file(self.home.join(format!("{DATABASE_FILE}{end}")));
+                    let _ = fs::remove_file(self.home.join(format!("{DATABASE_FILE}{suffix}")));
                 }
             }
             self.remove();

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::profile_identity::{IDENTITY_FOLDER, KEY};
 use super::settings::PUT_SETTING;
-use super::{APPLICATION_ID, Access, DATABASE_FILE, Profile, ProfileError};
+use super::{APPLICATION_ID, Access, DATABASE_FILE, DATABASE_FILE_SUFFIXES, Profile, ProfileError};
 use super::{database_file, profile_folder};
 
 /// The setting of an exported database that is the key.
@@ -100,8 +100,8 @@ impl Profile {
                 Ok(profile)
             });
             made.inspect_err(|_| {
-                for end in ["", "-journal", "-wal", "-shm"] {
-                    let _ = fs::remove_file(home.join(format!("{DATABASE_FILE}{end}")));
+                for suffix in DATABASE_FILE_SUFFIXES {
+                    let _ = fs::remove_file(home.join(format!("{DATABASE_FILE}{suffix}")));
                 }
                 let _ = fs::remove_dir_all(home.join(IDENTITY_FOLDER));
             })
@@ -203,8 +203,8 @@ mod tests {
         lost.identity().unwrap();
         let (key, content) = (lost.key_path(), fs::read(lost.key_path()).unwrap());
         drop(lost);
-        for end in ["", "-wal", "-shm"] {
-            let _ = fs::remove_file(home.join(format!("{DATABASE_FILE}{end}")));
+        for suffix in DATABASE_FILE_SUFFIXES {
+            let _ = fs::remove_file(home.join(format!("{DATABASE_FILE}{suffix}")));
         }
         assert!(Profile::import(&home, &file).is_err());
         assert_eq!(fs::read(key).unwrap(), content);

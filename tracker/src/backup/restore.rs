@@ -87,11 +87,9 @@ pub fn finish_interrupted(data_folder: &Path) -> io::Result<Option<PathBuf>> {
     }
     let old = ready.join(PREVIOUS_FOLDER);
     create_private_folder(&old)?;
-    for (name, endings) in [
-        (ACCOUNT_DATABASE, &FILE_SUFFIXES[..]),
-        (PRESENCE_DATABASE, &FILE_SUFFIXES[..]),
-        (IDENTITY_FOLDER, &[""][..]),
-    ] {
+    for (name, endings) in
+        [(ACCOUNT_DATABASE, &FILE_SUFFIXES[..]), (PRESENCE_DATABASE, &FILE_SUFFIXES[..]), (IDENTITY_FOLDER, &[""][..])]
+    {
         let new = ready.join(name);
         // Already in its place: an earlier call was interrupted after this part.
         if !new.exists() {
