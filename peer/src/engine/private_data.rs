@@ -48,6 +48,10 @@ pub const SEND_COPIES_FOLDER: &str = "sent";
 pub const DROPS_FOLDER: &str = "uploads";
 /// Names of the databases of profiles and trackers.
 const DATABASES: [&str; 3] = ["profile.db", "tracker.db", "presence.db"];
+/// The suffixes and magic numbers of a database's logs: that of a write-ahead log without its last byte, which tells the
+/// byte order, and that of a rollback journal, which is zero until it is synced.
+const DATABASE_LOGS: [(&str, &[u8]); 3] =
+    [("-wal", &[0x37, 0x7f, 0x06]), ("-journal", &[0xd9, 0xd5, 0x05, 0xf9]), ("-journal", &[0; 8])];
 
 /// A detector of private files, from the view of one profile.
 #[derive(Debug)]
@@ -264,15 +268,17 @@ fn holds_key(file: &File, head: &[u8], size: u64, own: Option<&str>) -> bool {
     own.is_some_and(|own| contains_bytes(text, own.as_bytes())) || is_identity()
 }
 
-/// True for a database of a profile or a tracker, and for a write-ahead log of one.
+/// True for a database of a profile or a tracker, and for a log of one.
 fn is_database(path: &Path, head: &[u8]) -> bool {
     // The application id in SQLite's header.
     const MARK: std::ops::Range<usize> = 68..72;
     let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
     let is_ours = |name: &[u8]| DATABASES.iter().any(|ours| ours.as_bytes() == name);
-    if let Some(database) = name.strip_suffix(b"-wal") {
-        // The magic number of a write-ahead log, without its last byte, which tells the byte order.
-        return is_ours(database) && head.starts_with(&[0x37, 0x7f, 0x06]);
+    let is_log = |(suffix, magic): &(&str, &[u8])| {
+        name.strip_suffix(suffix.as_bytes()).is_some_and(is_ours) && head.starts_with(magic)
+    };
+    if DATABASE_LOGS.iter().any(is_log) {
+        return true;
     }
     head.starts_with(b"SQLite format 3\0") && (is_ours(name) || head.get(MARK) == Some(&profile::APPLICATION_ID))
 }
@@ -354,10 +360,11 @@ mod tests {
             let path = put(&root.join("stuff").join(name), &content);
             assert_eq!(private.reason_of_open(&path, &File::open(&path).unwrap()), Some(PrivacyReason::Key), "{name}");
         }
-        // A database by itself, whatever it is called, and its log.
+        // A database by itself, whatever it is called, and its logs.
         fs::copy(root.join("stuff/other/profile.db"), root.join("stuff/chats.bak")).unwrap();
         let log = put(&root.join("stuff/logs/profile.db-wal"), &[0x37, 0x7f, 0x06, 0x82, 0, 0]);
-        for path in [root.join("stuff/chats.bak"), log] {
+        let journal = put(&root.join("stuff/logs/profile.db-journal"), &[0xd9, 0xd5, 0x05, 0xf9, 0x20]);
+        for path in [root.join("stuff/chats.bak"), log, journal] {
             assert_eq!(
                 private.reason_of_open(&path, &File::open(&path).unwrap()),
                 Some(PrivacyReason::Database),
