@@ -36,7 +36,7 @@
 //! | events to subscribers | `registry/{event_pacer,event_log,event_publisher}.rs` |
 //! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
 //! | accounts in SQLite or PostgreSQL | `store/{account_rules,room_rules,store_rows}.rs`, `store/sqlite_*`, `store/postgres/`, `store/store_copy.rs` |
-//! | several trackers on one database | `registry/{replicated_change,replica,log_application}.rs`, `service/{replication,replicator}.rs`, `store/postgres/{log_session,node_lease}.rs` |
+//! | several trackers on one database | `registry/{replicated_change,replica,log_application}.rs`, `service/{replication,change_queue,replicator}.rs`, `store/postgres/{log_session,node_lease}.rs` |
 //! | how many people some trackers bear | `capacity_planning.rs` |
 //! | accounts that lapse | `service/account_lifetime.rs`, `store.rs` |
 //! | restart without logouts | `store/presence_store.rs`, `service/presence_writer.rs` |

@@ -26,6 +26,7 @@ mod account_actions;
 mod account_administration;
 mod account_lifetime;
 mod action_reply;
+mod change_queue;
 mod client_state;
 mod file_actions;
 mod presence_actions;

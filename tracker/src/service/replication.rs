@@ -19,9 +19,9 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | changes that wait | `MAX_WAITING_CHANGES` | `busy` |
+//! | clients' changes that wait | `MAX_WAITING_REQUESTS` | `busy` |
 //! | changes in one transaction | `CHANGES_PER_ENTRY`, or about `BYTES_PER_ENTRY` of them | the next one follows at once |
-//! | the wait for a change | `CHANGE_PATIENCE` | `busy`: unknown whether it is made |
+//! | the wait for a change | `CHANGE_PATIENCE` | `busy`: unknown whether it is made; one that is in no transaction yet is dropped, unless it ends a presence |
 //! | the database is away, or this tracker's lease is over | | `busy` for all that is about presence; lists are as of before |
 
 use std::sync::Arc;
@@ -30,19 +30,20 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use shared::UserName;
 use shared::tracker::TrackerRequest;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use tracing::info;
 
 use super::account_actions::too_many_present;
+use super::change_queue::{
+    ChangeFailure, ChangeQueue, ChangeSender, ReplicationRequest, SubmittedChange, change_queue,
+};
 use super::file_actions::files_refused;
 use super::{RETRY_AFTER_CHANGE_MS, RefusalReason, RequestError, TrackerService, busy, changed_meanwhile};
 use crate::metrics::ReplicationSnapshot;
 use crate::registry::{AppliedChange, ChangeConflict, LocalDetails, NodeId, PresenceRegistry, ReplicatedChange};
 use crate::store::{ReplicatedLog, SharedState};
 
-/// Bounds the changes that wait for their transaction.
-const MAX_WAITING_CHANGES: usize = 4096;
 /// The time that a client waits for a change to be made.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(8);
 /// The time since the log was read to its end after which something is wrong.
@@ -50,46 +51,13 @@ const MAX_LOG_AGE: Duration = Duration::from_secs(10);
 /// Advice to clients after too many changes waited, or the database was away.
 const REPLICATION_RETRY_MS: u64 = 2000;
 
-/// A change that an action wants.
-#[derive(Debug)]
-pub(super) struct SubmittedChange {
-    pub(super) change: ReplicatedChange,
-    pub(super) details: LocalDetails,
-    /// `None` for changes that the registry itself wants.
-    pub(super) outcome: Option<oneshot::Sender<Result<AppliedChange, ChangeFailure>>>,
-}
-
-impl SubmittedChange {
-    /// Wraps a change that no client waits for.
-    pub(super) fn of_registry(change: ReplicatedChange) -> Self {
-        Self { change, details: LocalDetails::default(), outcome: None }
-    }
-}
-
-/// The reason why a submitted change is not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ChangeFailure {
-    /// It has no place after the changes before it.
-    Conflict(ChangeConflict),
-    /// The log can't be written.
-    Away,
-}
-
-/// A wish to the replicator.
-#[derive(Debug)]
-pub(super) enum ReplicationRequest {
-    Change(Box<SubmittedChange>),
-    /// Everything that is committed now is to be applied.
-    CatchUp(oneshot::Sender<()>),
-}
-
 /// The way to the replicator, and the lease of this tracker.
 #[derive(Debug)]
 pub(super) struct ReplicationLink {
     pub(super) log: ReplicatedLog,
-    requests: mpsc::Sender<ReplicationRequest>,
+    requests: ChangeSender,
     /// Taken by the replicator when it starts.
-    pub(super) inbox: Mutex<Option<mpsc::Receiver<ReplicationRequest>>>,
+    pub(super) queue: Mutex<Option<ChangeQueue>>,
     /// Wakes the replicator: there is an entry to read, or something to write.
     pub(super) wake: Arc<Notify>,
     /// The last entry of the log that the registry knew at the start.
@@ -100,8 +68,8 @@ pub(super) struct ReplicationLink {
 
 impl ReplicationLink {
     pub(super) fn new(log: ReplicatedLog, wake: Arc<Notify>, begun_at: i64) -> Self {
-        let (requests, inbox) = mpsc::channel(MAX_WAITING_CHANGES);
-        Self { log, requests, inbox: Mutex::new(Some(inbox)), wake, begun_at, read_at: Mutex::new(Instant::now()) }
+        let (requests, queue) = change_queue();
+        Self { log, requests, queue: Mutex::new(Some(queue)), wake, begun_at, read_at: Mutex::new(Instant::now()) }
     }
 
     /// True if the log could not be read for longer than a short outage lasts.
@@ -114,17 +82,20 @@ impl ReplicationLink {
         ReplicationSnapshot {
             lease: self.log.lease_left(),
             log_age: self.read_at.lock().elapsed(),
-            waiting: self.requests.max_capacity() - self.requests.capacity(),
+            waiting: self.requests.waiting(),
         }
+    }
+
+    fn request(&self, request: ReplicationRequest) -> Result<(), RequestError> {
+        let full = || busy(RefusalReason::TooManyChanges, REPLICATION_RETRY_MS);
+        self.requests.try_send(request).then_some(()).ok_or_else(full)
     }
 
     async fn submit(&self, change: ReplicatedChange, details: LocalDetails) -> Result<AppliedChange, RequestError> {
         let (outcome, made) = oneshot::channel();
         let user = change.user().cloned();
         let submitted = SubmittedChange { change, details, outcome: Some(outcome) };
-        let full = |_| busy(RefusalReason::TooManyChanges, REPLICATION_RETRY_MS);
-        // `try_send`: a full queue is answered at once, since the client can come back.
-        self.requests.try_send(ReplicationRequest::Change(Box::new(submitted))).map_err(full)?;
+        self.request(ReplicationRequest::Change(Box::new(submitted)))?;
         match timeout(CHANGE_PATIENCE, made).await {
             Ok(Ok(Ok(applied))) => Ok(applied),
             Ok(Ok(Err(ChangeFailure::Conflict(conflict)))) => Err(conflict_error(conflict, user.as_ref())),
@@ -136,8 +107,7 @@ impl ReplicationLink {
 
     async fn catch_up(&self) -> Result<(), RequestError> {
         let (done, caught_up) = oneshot::channel();
-        let full = |_| busy(RefusalReason::TooManyChanges, REPLICATION_RETRY_MS);
-        self.requests.try_send(ReplicationRequest::CatchUp(done)).map_err(full)?;
+        self.request(ReplicationRequest::CatchUp(done))?;
         let unknown = || busy(RefusalReason::OutcomeUnknown, REPLICATION_RETRY_MS);
         timeout(CHANGE_PATIENCE, caught_up).await.ok().and_then(Result::ok).ok_or_else(unknown)
     }

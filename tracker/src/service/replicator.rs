@@ -1,27 +1,23 @@
 //! The task that writes this tracker's changes to the log and applies those of all.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::UserName;
 use shared::tracker::TrackerEventKind;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::TrackerService;
-use super::replication::{ChangeFailure, ReplicationRequest, SubmittedChange};
+use super::change_queue::{ChangeFailure, ChangeQueue, SubmittedChange};
 use super::shared_registry::drop_in_background;
 use crate::catalogue::FileList;
 use crate::registry::{AppliedChange, ChangeConflict, LocalDetails, NodeId, ReplicatedChange};
 use crate::store::{LogEntry, LogError, LogSession, LogTurn, ReplicatedLog};
 
-/// Changes that are written in one transaction.
-const CHANGES_PER_ENTRY: usize = 256;
-/// Bytes of changes after which an entry ends.
-const BYTES_PER_ENTRY: usize = 4 * 1024 * 1024;
 /// The interval at which the log is read without a notification.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The time before the first attempt to use the log again, and the longest.
@@ -55,9 +51,7 @@ struct Replicator {
     service: Arc<TrackerService>,
     log: ReplicatedLog,
     wake: Arc<Notify>,
-    inbox: mpsc::Receiver<ReplicationRequest>,
-    waiting: VecDeque<SubmittedChange>,
-    readers: Vec<oneshot::Sender<()>>,
+    queue: ChangeQueue,
     /// The last entry that is applied.
     applied: i64,
     /// The last entry of this run whose events are in the pacer.
@@ -71,13 +65,11 @@ impl TrackerService {
     /// Writes and applies changes until `stop`, and then until none waits. Does nothing for an embedded store.
     pub async fn run_replication(self: Arc<Self>, stop: CancellationToken) {
         let Some(link) = &self.replication else { return };
-        let Some(inbox) = link.inbox.lock().take() else { return };
+        let Some(queue) = link.queue.lock().take() else { return };
         let replicator = Replicator {
             log: link.log.clone(),
             wake: Arc::clone(&link.wake),
-            inbox,
-            waiting: VecDeque::new(),
-            readers: Vec::new(),
+            queue,
             applied: link.begun_at,
             settled: link.begun_at,
             in_doubt: None,
@@ -143,8 +135,8 @@ impl Replicator {
         let mut next_poll = Instant::now();
         loop {
             // Those that ask now are answered by the reading that begins after this.
-            self.take_requests();
-            let readers = std::mem::take(&mut self.readers);
+            self.queue.take_requests();
+            let readers = self.queue.take_readers();
             self.read(session, None).await?;
             for reader in readers {
                 // Whoever asked may be gone.
@@ -156,36 +148,21 @@ impl Replicator {
                 self.adopt_dead_nodes(session, may_adopt <= Instant::now()).await?;
             }
             // What had no place in the batch, such as a second change of one user, is written without a pause.
-            if !self.waiting.is_empty() || !self.readers.is_empty() {
+            if !self.queue.is_empty() {
                 continue;
             }
             tokio::select! {
                 () = self.wake.notified() => {}
-                Some(request) = self.inbox.recv() => self.take_request(request),
+                () = self.queue.receive() => {}
                 () = sleep_until(next_poll) => {}
                 () = stop.cancelled() => return session.give_up_lease().await,
             }
         }
     }
 
-    fn take_requests(&mut self) {
-        while let Ok(request) = self.inbox.try_recv() {
-            self.take_request(request);
-        }
-    }
-
-    fn take_request(&mut self, request: ReplicationRequest) {
-        match request {
-            ReplicationRequest::Change(change) => self.waiting.push_back(*change),
-            ReplicationRequest::CatchUp(reader) => self.readers.push(reader),
-        }
-    }
-
     /// Refuses what waits: nothing of it is written.
     fn refuse_waiting(&mut self) {
-        self.take_requests();
-        self.readers.clear();
-        let all = std::mem::take(&mut self.waiting);
+        let all = self.queue.take_all();
         self.refuse(all);
     }
 
@@ -316,11 +293,11 @@ impl Replicator {
 
     /// Writes what waits, if anything does.
     async fn write(&mut self, session: &LogSession) -> Result<(), LogError> {
-        self.take_requests();
+        self.queue.take_requests();
         let (proposals, has_events) =
             self.service.with_registry(|registry, _| (registry.take_proposals(), registry.has_work_for_log()));
-        self.waiting.extend(proposals.into_iter().map(SubmittedChange::of_registry));
-        let mut batch = self.next_batch();
+        self.queue.extend(proposals);
+        let mut batch = self.queue.next_batch();
         if batch.is_empty() && !has_events {
             return Ok(());
         }
@@ -357,26 +334,6 @@ impl Replicator {
         self.apply_own(changes, node);
         self.finish_entry(turn.number, node, turn.last_event, events);
         Ok(())
-    }
-
-    /// Takes the next changes, one of each user.
-    fn next_batch(&mut self) -> Vec<SubmittedChange> {
-        let (mut users, mut batch, mut bytes) = (HashSet::new(), Vec::new(), 0);
-        let mut later = VecDeque::new();
-        for one in std::mem::take(&mut self.waiting) {
-            let is_full = batch.len() == CHANGES_PER_ENTRY || bytes > BYTES_PER_ENTRY;
-            let is_first = one.change.user().is_none_or(|user| !users.contains(user));
-            // Changes that are put off count as well: a later one of the same user must not overtake them.
-            users.extend(one.change.user().cloned());
-            if is_full || !is_first {
-                later.push_back(one);
-                continue;
-            }
-            bytes += one.details.files.as_ref().map_or(0, FileList::bytes);
-            batch.push(one);
-        }
-        self.waiting = later;
-        batch
     }
 
     /// Locks the end of the log, refuses what has no place there, and writes the rows of the rest.
@@ -424,7 +381,7 @@ impl Replicator {
                 users_of(|change| matches!(change, ReplicatedChange::Bound { .. } | ReplicatedChange::Unbound { .. }))
                     .collect();
             self.owed.insert(dead.node, OwedEvents { settled: dead.settled, users, keys });
-            self.waiting.push_back(SubmittedChange::of_registry(ReplicatedChange::Adopted { node: dead.node }));
+            self.queue.extend([ReplicatedChange::Adopted { node: dead.node }]);
             info!(node = dead.node.0, "a tracker ended: its users are taken over");
         }
         Ok(())
