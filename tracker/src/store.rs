@@ -22,7 +22,8 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | jobs waiting for the SQLite file's thread | `QUEUE_CAPACITY` | `busy` |
-//! | of those, for one origin | an eighth; three quarters for one IPv6 network (/64) | `busy` |
+//! | of those, for all clients | all but `ADMINISTRATOR_PLACES` | `busy` |
+//! | of those, for one origin | an eighth of the queue; three quarters of the clients' places for one IPv6 network (/64) | `busy` |
 //! | connections, jobs and time in PostgreSQL | the table in `postgres` | `busy` |
 //! | accounts on the disk | [`MAX_ACCOUNTS`], each at most 3 KiB with its claims | REGISTER is refused; `tracker user add` makes more |
 //! | accounts made by REGISTER whose owner never logged in | [`UNUSED_ACCOUNT_LIFETIME`] | removed, and the name is free |

@@ -17,8 +17,10 @@ use crate::rate_limits::ClientOrigin;
 
 /// Jobs that may wait for the thread.
 const QUEUE_CAPACITY: usize = 1024;
+/// Places in the queue that clients can't take: health checks, backups and the administrator's changes always fit.
+const ADMINISTRATOR_PLACES: usize = 64;
 /// Jobs that may wait for clients.
-const QUEUE_LIMITS: QuotaLimits = QuotaLimits::shared(QUEUE_CAPACITY, QUEUE_CAPACITY / 8);
+const QUEUE_LIMITS: QuotaLimits = QuotaLimits::shared(QUEUE_CAPACITY - ADMINISTRATOR_PLACES, QUEUE_CAPACITY / 8);
 const THREAD_GONE: &str = "its thread is gone";
 
 /// The thread that owns the file. Dropping this waits for the jobs in the queue.
@@ -107,7 +109,7 @@ impl AccountThread {
     ) -> StoreResult<T> {
         let gone = || AccountStoreError::Failed(THREAD_GONE.to_owned());
         let (answer, answered) = oneshot::channel();
-        // The administrator's few jobs need no quota: clients can't keep them out.
+        // The administrator's few jobs need no quota: clients can't take their places.
         let place = match requester {
             Requester::Administrator => None,
             Requester::Client(from) => Some(QueueSlot::try_reserve(&self.queue_usage, from)?),
@@ -245,6 +247,28 @@ mod tests {
             assert!(job.await.is_ok());
         }
         assert!(accounts.read(from(1), |_| Ok(())).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_administrator_has_a_place_while_clients_wait_for_theirs() {
+        let folder = tempfile::tempdir().unwrap();
+        let accounts = AccountThread::start(SqliteAccountStore::open(&folder.path().join("db")).unwrap()).unwrap();
+        let (hold, mut first) = occupied(&accounts).await;
+        let mut jobs = Vec::new();
+        for n in 0..2 * QUEUE_CAPACITY {
+            let from = ClientOrigin::of([10, 0, (n / 200) as u8, (n % 200) as u8].into());
+            let mut job = Box::pin(accounts.read(Requester::Client(from), |_| Ok(())));
+            if poll_once(job.as_mut()).await.is_none() {
+                jobs.push(job);
+            }
+        }
+        assert_eq!(jobs.len(), QUEUE_LIMITS.total);
+        let mut check = Box::pin(accounts.read(Requester::Administrator, |_| Ok(())));
+        assert!(poll_once(check.as_mut()).await.is_none(), "it waits like the others instead of being refused");
+        assert!(hold.send(()).is_ok() && first.as_mut().await.is_ok() && check.as_mut().await.is_ok());
+        for job in jobs {
+            assert!(job.await.is_ok());
+        }
     }
 
     #[tokio::test]
