@@ -54,6 +54,7 @@ mod origin_limiter;
 mod refusal_streak;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use governor::Quota;
@@ -102,12 +103,12 @@ pub struct RateLimits {
     passwords: OriginLimiter<UserName>,
     registrations: OriginLimiter<()>,
     accounts: OriginLimiter<()>,
-    network_accounts: Option<KeyedLimiter<Ipv4Network>>,
+    network_accounts: Option<Arc<KeyedLimiter<Ipv4Network>>>,
     changes_of_user: OriginLimiter<UserName>,
     changes: OriginLimiter<()>,
     guesses_at_room: OriginLimiter<RoomId>,
     rooms: OriginLimiter<()>,
-    known_logins: KnownLogins,
+    known_logins: Arc<KnownLogins>,
 }
 
 /// The refusal of an attempt: try again after `wait`.
@@ -145,6 +146,26 @@ pub enum LimitKind {
 impl RateLimits {
     /// Creates the limits with full buckets.
     pub fn new(rates: RateSettings, now: Instant) -> Self {
+        let unlimited = Self {
+            guesses_at_user: OriginLimiter::unlimited(LimitKind::GuessesAtUser),
+            guesses: OriginLimiter::unlimited(LimitKind::Guesses),
+            passwords: OriginLimiter::unlimited(LimitKind::Passwords),
+            registrations: OriginLimiter::unlimited(LimitKind::Registrations),
+            accounts: OriginLimiter::unlimited(LimitKind::Accounts),
+            network_accounts: None,
+            changes_of_user: OriginLimiter::unlimited(LimitKind::Changes),
+            changes: OriginLimiter::unlimited(LimitKind::Changes),
+            guesses_at_room: OriginLimiter::unlimited(LimitKind::GuessesAtRoom),
+            rooms: OriginLimiter::unlimited(LimitKind::Rooms),
+            known_logins: Arc::default(),
+        };
+        unlimited.with_rates(rates, now)
+    }
+
+    /// Returns the limits with these rates. Those whose own rate stays the same share their buckets with these limits, and
+    /// known users stay known; the others begin with full buckets.
+    #[must_use]
+    pub fn with_rates(&self, rates: RateSettings, now: Instant) -> Self {
         // Bursts are given in halves of a minute's rate, for 2.5 is no integer.
         let logins = |times: NonZeroU32, halves_at_once: u32| {
             rates.logins.map(|rate| per_minute_quota(rate, times, halves_at_once))
@@ -152,20 +173,21 @@ impl RateLimits {
         let registrations = rates.registrations.map(|rate| per_minute_quota(rate, NonZeroU32::MIN, 10));
         let accounts = rates.registrations.and_then(|rate| per_day_quota(rate.saturating_mul(ACCOUNTS_A_DAY)));
         let of_network = accounts.map(|quota| multiply_quota(quota, ACCOUNTS_PER_IPV4_NETWORK));
+        let same_network = self.network_accounts.clone().filter(|limiter| Some(limiter.quota()) == of_network);
         let changes = Quota::per_second(CHANGES_A_SECOND).allow_burst(CHANGES_AT_ONCE);
         let of_address = multiply_quota(changes, USER_SHARES_PER_ADDRESS);
         Self {
-            guesses_at_user: OriginLimiter::new(LimitKind::GuessesAtUser, logins(NonZeroU32::MIN, 5), now),
-            guesses: OriginLimiter::new(LimitKind::Guesses, logins(GUESSES_PER_ADDRESS, 5), now),
-            passwords: OriginLimiter::new(LimitKind::Passwords, logins(PASSWORDS_PER_GUESS, 4), now),
-            registrations: OriginLimiter::new(LimitKind::Registrations, registrations, now),
-            accounts: OriginLimiter::new(LimitKind::Accounts, accounts, now),
-            network_accounts: of_network.map(|quota| KeyedLimiter::new(quota, now)),
-            changes_of_user: OriginLimiter::new(LimitKind::Changes, Some(changes), now),
-            changes: OriginLimiter::new(LimitKind::Changes, Some(of_address), now),
-            guesses_at_room: OriginLimiter::new(LimitKind::GuessesAtRoom, logins(NonZeroU32::MIN, 5), now),
-            rooms: OriginLimiter::new(LimitKind::Rooms, Some(Quota::per_hour(ROOMS_AN_HOUR)), now),
-            known_logins: KnownLogins::default(),
+            guesses_at_user: self.guesses_at_user.with_quota(logins(NonZeroU32::MIN, 5), now),
+            guesses: self.guesses.with_quota(logins(GUESSES_PER_ADDRESS, 5), now),
+            passwords: self.passwords.with_quota(logins(PASSWORDS_PER_GUESS, 4), now),
+            registrations: self.registrations.with_quota(registrations, now),
+            accounts: self.accounts.with_quota(accounts, now),
+            network_accounts: same_network.or_else(|| of_network.map(|quota| Arc::new(KeyedLimiter::new(quota, now)))),
+            changes_of_user: self.changes_of_user.with_quota(Some(changes), now),
+            changes: self.changes.with_quota(Some(of_address), now),
+            guesses_at_room: self.guesses_at_room.with_quota(logins(NonZeroU32::MIN, 5), now),
+            rooms: self.rooms.with_quota(Some(Quota::per_hour(ROOMS_AN_HOUR)), now),
+            known_logins: Arc::clone(&self.known_logins),
         }
     }
 
@@ -448,6 +470,30 @@ mod tests {
         assert_eq!(limits.charge_account(ip("10.0.2.1"), now), Ok(()));
         now += DAY;
         assert_eq!(made(1, now), 4800);
+    }
+
+    #[test]
+    fn a_new_rate_of_one_thing_refills_nothing_else() {
+        let now = Instant::now();
+        let (before, bob, here) = (limits(now), name("bob"), ip("10.0.0.1"));
+        before.charge_password(&bob, here, now).unwrap();
+        before.record_correct_password(&bob, here);
+        while before.charge_password(&name("alice"), here, now).is_ok() {}
+        while before.charge_registration(here, now).is_ok() {}
+        while before.charge_account(here, now).is_ok() {}
+        while before.charge_room(here, now).is_ok() {}
+        let (logins, registrations) = (NonZeroU32::new(20), NonZeroU32::new(60));
+        let after = before.with_rates(RateSettings { logins: NonZeroU32::new(30), registrations }, now);
+        assert_eq!(after.charge_password(&name("alice"), here, now), Ok(()), "its own rate is another one");
+        assert!(after.charge_registration(here, now).is_err());
+        assert!(after.charge_account(here, now).is_err());
+        assert!(after.charge_room(here, now).is_err());
+        let after = before.with_rates(RateSettings { logins, registrations: None }, now);
+        assert_eq!(after.charge_registration(here, now), Ok(()));
+        assert!(after.charge_password(&name("alice"), here, now).is_err());
+        while after.charge_password(&name("carol"), here, now).is_ok() {}
+        assert!((0..10_000).any(|n| after.charge_password(&name(&format!("u{n}")), here, now).is_err()));
+        assert_eq!(after.charge_password(&bob, here, now), Ok(()), "bob is known as before");
     }
 
     #[test]

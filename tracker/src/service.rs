@@ -247,16 +247,12 @@ impl TrackerService {
         EncodedReply::Line(line)
     }
 
-    /// Replaces the policy. Rates that stay the same keep their buckets, so that a reload refills nothing.
+    /// Replaces the policy. Limits whose rates stay the same keep their buckets, so that a reload refills nothing else.
     pub fn set_policy(&self, policy: ServicePolicy) {
         self.with_registry(|registry, _| registry.set_rules(policy.rules));
-        let mut gate = self.access_policy.write();
-        let mut new = AccessPolicy::new(policy);
-        if new.rates == gate.rates {
-            new.limits = Arc::clone(&gate.limits);
-        }
+        let mut in_force = self.access_policy.write();
         // Requests under way keep the policy with which they began.
-        *gate = Arc::new(new);
+        *in_force = Arc::new(in_force.replaced_by(policy));
     }
 
     /// Returns how long a client of the exercise stays present without a request.

@@ -20,8 +20,7 @@ pub(super) const MAX_KEYS: usize = 65_536;
 pub(super) struct KeyedLimiter<K: Hash + Eq + Clone> {
     limiter: RateLimiter<K, BucketTable<K>, ManualClock, NoOpMiddleware<Nanos>>,
     table: BucketTable<K>,
-    /// The time that one cell is worth in the table.
-    cell: Nanos,
+    quota: Quota,
 }
 
 /// The table behind governor: for each key the time at which its bucket is full again.
@@ -39,7 +38,11 @@ impl<K: Hash + Eq + Clone> KeyedLimiter<K> {
         let clock = ManualClock { start, since_start: Arc::default() };
         let table = BucketTable(Arc::default());
         let limiter = RateLimiter::new(quota, BucketTable(Arc::clone(&table.0)), clock);
-        Self { limiter, table, cell: quota.replenish_interval().into() }
+        Self { limiter, table, quota }
+    }
+
+    pub(super) const fn quota(&self) -> Quota {
+        self.quota
     }
 
     /// Takes one cell, or returns the time until one is free.
@@ -51,7 +54,7 @@ impl<K: Hash + Eq + Clone> KeyedLimiter<K> {
     pub(super) fn refund(&self, key: &K) {
         // Governor has no refund. Its state is the time at which the bucket is full: one cell less undoes a charge.
         if let Some(free_at) = self.table.lock().get_mut(key) {
-            *free_at = free_at.saturating_sub(self.cell);
+            *free_at = free_at.saturating_sub(self.quota.replenish_interval().into());
         }
     }
 }
@@ -108,7 +111,7 @@ impl Clock for ManualClock {
 
 impl<K: Hash + Eq + Clone> std::fmt::Debug for KeyedLimiter<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyedLimiter").field("cell", &self.cell).finish_non_exhaustive()
+        f.debug_struct("KeyedLimiter").field("quota", &self.quota).finish_non_exhaustive()
     }
 }
 

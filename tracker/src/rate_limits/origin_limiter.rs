@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Instant;
 
 use governor::Quota;
@@ -13,12 +14,12 @@ use super::{ClientOrigin, LimitKind, RateLimitExceeded, multiply_quota, nonzero}
 /// The limits of an IPv6 network, as a multiple of those of one address.
 const ADDRESSES_PER_NETWORK: NonZeroU32 = nonzero(16);
 
-/// One limit, kept by key and origin, and by key and network.
-#[derive(Debug)]
+/// One limit, kept by key and origin, and by key and network. Clones share their buckets.
+#[derive(Debug, Clone)]
 pub(super) struct OriginLimiter<K: Hash + Eq + Clone> {
     limit: LimitKind,
     /// `None`: nothing is limited.
-    buckets: Option<OriginBuckets<K>>,
+    buckets: Option<Arc<OriginBuckets<K>>>,
 }
 
 #[derive(Debug)]
@@ -48,17 +49,25 @@ impl From<ClientOrigin> for ChargeTarget {
 }
 
 impl<K: Hash + Eq + Clone> OriginLimiter<K> {
-    /// Creates a limiter with full buckets; without a quota it refuses nothing.
-    pub(super) fn new(limit: LimitKind, quota: Option<Quota>, now: Instant) -> Self {
+    /// Creates a limiter that refuses nothing.
+    pub(super) const fn unlimited(limit: LimitKind) -> Self {
+        Self { limit, buckets: None }
+    }
+
+    /// Returns the limiter with this quota: with the same buckets if it is the quota already, else with full ones.
+    pub(super) fn with_quota(&self, quota: Option<Quota>, now: Instant) -> Self {
+        if self.buckets.as_ref().map(|buckets| buckets.origins.quota()) == quota {
+            return self.clone();
+        }
         let buckets = quota.map(|quota| OriginBuckets {
             origins: KeyedLimiter::new(quota, now),
             networks: KeyedLimiter::new(multiply_quota(quota, ADDRESSES_PER_NETWORK), now),
         });
-        Self { limit, buckets }
+        Self { limit: self.limit, buckets: buckets.map(Arc::new) }
     }
 
     pub(super) fn charge(&self, key: &K, payer: ChargeTarget, now: Instant) -> Result<(), RateLimitExceeded> {
-        let Some(OriginBuckets { origins, networks }) = &self.buckets else { return Ok(()) };
+        let Some(OriginBuckets { origins, networks }) = self.buckets.as_deref() else { return Ok(()) };
         let exceeded = |wait| RateLimitExceeded { limit: self.limit, wait };
         let origin = (key.clone(), payer.origin);
         origins.charge(&origin, now).map_err(exceeded)?;
@@ -68,7 +77,7 @@ impl<K: Hash + Eq + Clone> OriginLimiter<K> {
     }
 
     pub(super) fn refund(&self, key: &K, payer: ChargeTarget) {
-        let Some(OriginBuckets { origins, networks }) = &self.buckets else { return };
+        let Some(OriginBuckets { origins, networks }) = self.buckets.as_deref() else { return };
         origins.refund(&(key.clone(), payer.origin));
         if let Some(network) = payer.network {
             networks.refund(&(key.clone(), network));

@@ -1,6 +1,5 @@
 //! The settings of the service, and the rates and permissions in force.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::Fingerprint;
@@ -35,8 +34,7 @@ pub enum RegistrationMode {
 /// The rates and permissions in force. Replaced as a whole by [`super::TrackerService::set_policy`].
 #[derive(Debug)]
 pub(super) struct AccessPolicy {
-    pub(super) rates: RateSettings,
-    pub(super) limits: Arc<RateLimits>,
+    pub(super) limits: RateLimits,
     pub(super) registration: RegistrationMode,
     pub(super) trusted_doors: Vec<Fingerprint>,
     pub(super) announceable: Vec<AddressBlock>,
@@ -45,8 +43,18 @@ pub(super) struct AccessPolicy {
 
 impl AccessPolicy {
     pub(super) fn new(policy: ServicePolicy) -> Self {
-        let limits = Arc::new(RateLimits::new(policy.rates, Instant::now()));
-        let ServicePolicy { rules, rates, registration, trusted_doors, announceable } = policy;
-        Self { rates, limits, registration, trusted_doors, announceable, legacy_lease: rules.legacy_lease }
+        let limits = RateLimits::new(policy.rates, Instant::now());
+        Self::with_limits(policy, limits)
+    }
+
+    /// Returns what is in force after a reload. Limits whose rates stay the same keep their buckets.
+    pub(super) fn replaced_by(&self, policy: ServicePolicy) -> Self {
+        let limits = self.limits.with_rates(policy.rates, Instant::now());
+        Self::with_limits(policy, limits)
+    }
+
+    fn with_limits(policy: ServicePolicy, limits: RateLimits) -> Self {
+        let ServicePolicy { rules, rates: _, registration, trusted_doors, announceable } = policy;
+        Self { limits, registration, trusted_doors, announceable, legacy_lease: rules.legacy_lease }
     }
 }
