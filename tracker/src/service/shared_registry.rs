@@ -29,7 +29,7 @@ impl SharedRegistry {
     pub(super) fn new(registry: PresenceRegistry) -> Self {
         Self {
             last_event: watch::Sender::new(registry.last_event()),
-            due_event: watch::Sender::new(None),
+            due_event: watch::Sender::new(registry.next_event_due()),
             last_revocation: watch::Sender::new(SessionId::default()),
             log_wake: Arc::default(),
             registry: Mutex::new(registry),
@@ -51,6 +51,10 @@ impl SharedRegistry {
         let (discarded, due) = (registry.take_discarded(), registry.next_event_due());
         let has_room_changes = registry.last_room_change() != rooms_before;
         let has_work_for_log = registry.has_work_for_log();
+        if due != was_due {
+            // Under the lock: the time goes forth and back, so that only the order of the changes tells which is the last.
+            self.due_event.send_replace(due);
+        }
         drop(registry);
         if has_work_for_log {
             self.log_wake.notify_one();
@@ -63,9 +67,6 @@ impl SharedRegistry {
             *told = last_expulsion.max(*told);
             newer
         });
-        if due != was_due {
-            self.due_event.send_replace(due);
-        }
         if last != before || has_room_changes {
             self.last_event.send_if_modified(|told| {
                 let newer = last > *told;
