@@ -46,12 +46,25 @@ impl ConfigReloader {
 
     fn apply(&self, new: &TrackerSettings, now: &[String], later: &[String]) {
         let Some(config) = new.args.to_config() else { return };
-        // Destructured field by field, so that the compiler asks for a decision about each new field.
-        let DaemonConfig { listen: _, data_folder: _, metrics: _, mdns: _, .. } = &config;
-        let DaemonConfig { legacy_ttl: _, legacy_auth: _, rates: _, registration: _, catalogue_bytes: _, .. } = &config;
-        let DaemonConfig { trusted_doors: _, announceable: _, .. } = &config;
-        let DaemonConfig { max_connections, per_address, .. } = config;
         self.service.set_policy(config.policy());
+        // Without `..`, so that the compiler asks for a decision about each new field.
+        let DaemonConfig {
+            max_connections,
+            per_address,
+            // Of things that are opened once.
+            listen: _,
+            data_folder: _,
+            metrics: _,
+            mdns: _,
+            // In the policy.
+            legacy_ttl: _,
+            legacy_auth: _,
+            rates: _,
+            registration: _,
+            trusted_doors: _,
+            announceable: _,
+            catalogue_bytes: _,
+        } = config;
         self.slots.set_limits(affordable_connections(max_connections), per_address);
         (self.set_log)(new.args.log_level(), new.args.log_format());
         if !later.is_empty() {
