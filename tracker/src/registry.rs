@@ -359,6 +359,11 @@ impl PresenceRegistry {
         self.events.after(seen, limit)
     }
 
+    /// Returns the backlog of a subscriber whose position can't be continued: a `resync` line.
+    pub fn resync(&self) -> EventBacklog {
+        self.events.resync()
+    }
+
     fn end_presence(&mut self, user: &UserName) -> bool {
         let from = self.forget_presence(user).map(|present| present.from);
         let was_present = from.is_some();

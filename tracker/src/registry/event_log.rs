@@ -56,12 +56,17 @@ impl EventLog {
         self.lines.push_back(line(&TrackerEvent { seq: self.last, kind }).into());
     }
 
+    /// Returns the backlog of a subscriber of whom nothing is known: a `resync` line.
+    pub(super) fn resync(&self) -> EventBacklog {
+        let line = line(&TrackerEvent { seq: self.last, kind: TrackerEventKind::Resync {} });
+        EventBacklog::Lost { line, seen: self.last }
+    }
+
     pub(super) fn after(&self, seen: u64, limit: usize) -> EventBacklog {
         // A number above the last one is another process's: nothing is known about it.
         let missed = self.last.checked_sub(seen).and_then(|missed| usize::try_from(missed).ok());
         let Some(first) = missed.and_then(|missed| self.lines.len().checked_sub(missed)) else {
-            let line = line(&TrackerEvent { seq: self.last, kind: TrackerEventKind::Resync {} });
-            return EventBacklog::Lost { line, seen: self.last };
+            return self.resync();
         };
         // Only references to the lines: the lock of the registry is held meanwhile.
         let lines: Vec<_> = self.lines.iter().skip(first).take(limit).cloned().collect();

@@ -56,6 +56,11 @@ impl EventPublisher {
         self.log.after(seen, limit)
     }
 
+    /// Returns the backlog of a subscriber of whom nothing is known.
+    pub(super) fn resync(&self) -> EventBacklog {
+        self.log.resync()
+    }
+
     /// True if nothing is held back and nobody's pace is remembered.
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {

@@ -56,7 +56,8 @@ enum EventSubscription {
     Inactive,
     /// All events after `seen`. Sessions of `by` that are revoked after `then` end the subscription.
     Active {
-        seen: u64,
+        /// `None`: the position can't be continued, so that the next line is a `resync`.
+        seen: Option<u64>,
         /// The number of the last change of a room that was told.
         seen_rooms: u64,
         by: UserName,
@@ -211,7 +212,8 @@ impl ClientState {
         let EventSubscription::Active { seen, seen_rooms, by, .. } = &mut self.subscription else { return false };
         let (backlog, rooms) = self.service.with_registry(|registry, _| {
             let rooms = hears_of_rooms.then(|| registry.room_lines_after(by, *seen_rooms));
-            (registry.events_after(*seen, EVENTS_PER_BATCH), rooms)
+            let backlog = seen.map(|seen| registry.events_after(seen, EVENTS_PER_BATCH));
+            (backlog.unwrap_or_else(|| registry.resync()), rooms)
         });
         let (last, more) = match backlog {
             EventBacklog::Lines { lines, seen } => {
@@ -223,12 +225,12 @@ impl ClientState {
                 let metrics = self.service.metrics();
                 metrics.resyncs.inc();
                 // A `since` of an earlier process is above every number here: the difference saturates to 0.
-                metrics.events_dropped.inc_by(last.saturating_sub(*seen));
+                metrics.events_dropped.inc_by(seen.map_or(0, |seen| last.saturating_sub(seen)));
                 out.extend_from_slice(&line);
                 (last, false)
             }
         };
-        *seen = last;
+        *seen = Some(last);
         if let Some((lines, last)) = rooms {
             out.extend_from_slice(&lines);
             *seen_rooms = last;
@@ -312,7 +314,7 @@ impl ClientState {
         }
     }
 
-    pub(super) fn subscribe(&mut self, seen: u64, by: UserName, then: SessionId) {
+    pub(super) fn subscribe(&mut self, seen: Option<u64>, by: UserName, then: SessionId) {
         // A repeated SUBSCRIBE replaces the position; the gauge counts connections.
         if !self.is_subscribed() {
             self.service.metrics().subscribers.inc();

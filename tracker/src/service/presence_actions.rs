@@ -226,8 +226,8 @@ impl TrackerService {
             let kept = |seen: &u64| matches!(registry.events_after(*seen, 0), EventBacklog::Lines { .. });
             (registry.last_event(), since.filter(kept), registry.newest_session())
         });
-        // A position that can't be continued becomes one after all events: the first line sent is then a `resync`.
-        client.subscribe(continued.unwrap_or(if since.is_some() { u64::MAX } else { last }), user, then);
+        // A position that can't be continued is none: the first line sent is then a `resync`.
+        client.subscribe(if since.is_some() { continued } else { Some(last) }, user, then);
         let seq = continued.unwrap_or(last);
         Ok(ActionReply::Subscribed(SubscribeReply { seq, features: client.offered_features() }))
     }
