@@ -30,7 +30,7 @@ use shared::limits::{LEASE_AFTER_DISCONNECT, LEASE_DURATION};
 use shared::safe_text::safe_path;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
@@ -133,6 +133,8 @@ pub enum DaemonError {
         path = safe_path(.0)
     ))]
     AccountsLost(PathBuf),
+    #[error("{}", tr!("a fault in the tracker ended it, so start it again: {why}", why = .0))]
+    TaskPanicked(#[from] JoinError),
     #[error("{}", tr!("the database {address} can't be used: {why}", address, why))]
     Database { address: String, why: StoreConnectError },
     /// The address of the database is wrong.
@@ -271,23 +273,25 @@ async fn serve(
     // Announced last: peers connect as soon as they see it.
     let own = if is_shared { OwnMark::of_instance(&config.data_folder) } else { OwnMark::Fingerprint };
     let announcement = if config.mdns { MdnsAnnouncement::begin(&reachable, fingerprint, &own) } else { None };
-    let mut lost = None;
+    let mut failure = None;
     let shutdown = async {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: closing"),
             _ = interrupt.recv() => info!("SIGINT: closing"),
-            why = guard.watch(&folder) => lost = Some(why),
+            why = guard.watch(&folder) => failure = Some(why),
+            // Such as the watchdog's: nobody would miss it before it is needed.
+            why = server::first_panic(&mut side_tasks) => failure = Some(why.into()),
         }
         service_manager::notify_stopping();
     };
-    server::serve(listeners.into(), tracker, shutdown).await;
+    let served = server::serve(listeners.into(), tracker, shutdown).await;
     side_tasks.shutdown().await;
     // Before the runtime ends, by which the jobs of a database run.
     service.finish_changes().await;
     if let Some(announcement) = announcement {
         announcement.end();
     }
-    lost.map_or(Ok(()), Err)
+    failure.map_or_else(|| served.map_err(DaemonError::from), Err)
 }
 
 impl DaemonConfig {

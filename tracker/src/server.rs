@@ -3,10 +3,13 @@
 //! ```text
 //! serve ─┬─ accept loop: awaits nothing but the next connection
 //!        ├─ connections: a JoinSet; a panic in one is logged and harms no other
-//!        └─ once a second: leases that ran out end, and changes are stored
+//!        └─ once a second: leases that ran out end, and changes are stored; a panic there is the end of the server
 //! shutdown ─► stop accepting ─► connections answer what was read and close ─► after 3 s the rest is cut off
 //!          ─► changes are stored
 //! ```
+//!
+//! Without its periodic tasks the tracker would go on with leases that never end, or forget at the next start who is
+//! present. So the server ends in good order when one of them panics, and the service manager starts the tracker anew.
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
@@ -14,7 +17,7 @@
 //! | connections being told `busy` | `MAX_REFUSALS` | closed |
 //! | failed accepts (no descriptors left) | one try each 100 ms | |
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -107,8 +110,13 @@ impl ListenerSet {
     }
 }
 
-/// Serves clients until `shutdown` is ready, then closes all connections in good order.
-pub async fn serve(mut listeners: ListenerSet, tracker: ServerContext, shutdown: impl Future<Output = ()>) {
+/// Serves clients until `shutdown` is ready, then closes all connections in good order. Does so as well when a periodic
+/// task panics, and fails with its [`JoinError`].
+pub async fn serve(
+    mut listeners: ListenerSet,
+    tracker: ServerContext,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), JoinError> {
     listeners.all.iter().for_each(bound_kernel_buffers);
     let stop = CancellationToken::new();
     let ServerContext { service, tls, timeouts: patience, memory_quota: budget, slots: places } = tracker;
@@ -128,13 +136,14 @@ pub async fn serve(mut listeners: ListenerSet, tracker: ServerContext, shutdown:
     replication.spawn(Arc::clone(&service).run_replication(last_change.clone()));
     let mut not_before = None;
     tokio::pin!(shutdown);
-    loop {
+    let outcome = loop {
         tokio::select! {
-            () = &mut shutdown => break,
+            () = &mut shutdown => break Ok(()),
             // Collected as they end, so that the set stays small and panics are logged at once.
             Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
             Some(ended) = refusals.join_next(), if !refusals.is_empty() => log_panic(ended),
-            Some(ended) = maintenance.join_next(), if !maintenance.is_empty() => log_panic(ended),
+            why = first_panic(&mut maintenance) => break Err(why),
+            why = first_panic(&mut replication) => break Err(why),
             (stream, remote) = next_connection(&mut listeners, &mut not_before) => {
                 let slot = match places.acquire(remote.ip(), std::time::Instant::now()) {
                     Ok(place) => place,
@@ -155,7 +164,7 @@ pub async fn serve(mut listeners: ListenerSet, tracker: ServerContext, shutdown:
                 });
             }
         }
-    }
+    };
     // First of all: clients that come now are refused instead of waiting for nothing.
     drop(listeners);
     // Before connections end, so that their ends don't shorten leases.
@@ -173,6 +182,22 @@ pub async fn serve(mut listeners: ListenerSet, tracker: ServerContext, shutdown:
     }
     if timeout(FINAL_STORE_TIMEOUT, service.store_presence()).await.is_err() {
         warn!("who is present could not be stored in time");
+    }
+    outcome
+}
+
+/// Waits for the first of these tasks that panics, without end if none does. Cancel-safe.
+pub(crate) async fn first_panic(tasks: &mut JoinSet<()>) -> JoinError {
+    loop {
+        match tasks.join_next().await {
+            Some(Err(why)) if why.is_panic() => {
+                error!(%why, "a task panicked: the tracker ends");
+                return why;
+            }
+            // A task may have nothing more to do.
+            Some(_) => {}
+            None => return pending().await,
+        }
     }
 }
 
@@ -293,5 +318,21 @@ fn log_panic(ended: Result<(), JoinError>) {
         && why.is_panic()
     {
         error!(%why, "a task panicked");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_told_and_one_that_is_done_is_not() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        let waiting = timeout(Duration::from_millis(1), first_panic(&mut tasks)).await;
+        assert!(waiting.is_err() && tasks.is_empty());
+        tasks.spawn(async {});
+        tasks.spawn(async { panic!("as a bug would") });
+        assert!(first_panic(&mut tasks).await.is_panic());
     }
 }

@@ -125,7 +125,9 @@ impl World {
             slots: places,
         };
         let mut server = JoinSet::new();
-        server.spawn(serve(listener.into(), tracker, async move { drop(stopped.await) }));
+        server.spawn(async move {
+            serve(listener.into(), tracker, async move { drop(stopped.await) }).await.unwrap();
+        });
         Self { address, service, identity, policy, stop: Some(stop), server, folder, database }
     }
 
