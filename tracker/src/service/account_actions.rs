@@ -194,8 +194,8 @@ impl TrackerService {
         credentials: Credentials,
     ) -> Result<Account, RequestError> {
         let Credentials { user, password } = credentials;
-        let (ip, from, gate) = (client.ip(), client.from(), self.access_policy());
-        gate.limits.charge_password(&user, from, Instant::now()).inspect_err(|_| {
+        let (ip, from, policy) = (client.ip(), client.from(), self.access_policy());
+        policy.limits.charge_password(&user, from, Instant::now()).inspect_err(|_| {
             if self.log_throttle().try_admit(ip, "too many passwords") {
                 warn!(%user, %ip, "too many passwords");
             }
@@ -203,12 +203,12 @@ impl TrackerService {
         let checked = self.check_password(&user, &password, from).await;
         match &checked {
             Ok(Some(_)) => {
-                gate.limits.record_correct_password(&user, from);
+                policy.limits.record_correct_password(&user, from);
                 self.record_use(from.into(), &user).await;
             }
             Ok(None) => {}
             // A check that didn't happen (too many wait, a fault) is no guess.
-            Err(_) => gate.limits.refund_guess(&user, from),
+            Err(_) => policy.limits.refund_guess(&user, from),
         }
         checked?.ok_or_else(|| {
             if self.log_throttle().try_admit(ip, "wrong user or password") {

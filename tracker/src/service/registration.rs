@@ -22,10 +22,10 @@ impl TrackerService {
     ) -> ActionResult {
         let Credentials { user, password } = credentials;
         // Kept for the whole request: a refund must reach the limits that were charged.
-        let gate = self.access_policy();
+        let policy = self.access_policy();
         // Charged before any other answer: refusals reveal which names are taken.
-        gate.limits.charge_registration(client.from(), Instant::now())?;
-        if gate.registration == RegistrationMode::Closed {
+        policy.limits.charge_registration(client.from(), Instant::now())?;
+        if policy.registration == RegistrationMode::Closed {
             return Err(RefusalReason::RegistrationClosed.into());
         }
         let user: UserName = match NewUserName::try_from(user.clone()) {
@@ -51,10 +51,10 @@ impl TrackerService {
         if self.accounts.count(client.from().into()).await? >= MAX_ACCOUNTS {
             return Err(RefusalReason::TooManyAccounts.into());
         }
-        gate.limits.charge_account(client.from(), Instant::now())?;
+        policy.limits.charge_account(client.from(), Instant::now())?;
         let made = self.make_account(client, &user, &password, key).await;
         // The day's quota counts accounts that exist: a failed creation gives the place back.
-        made.inspect_err(|_| gate.limits.refund_account(client.from()))?;
+        made.inspect_err(|_| policy.limits.refund_account(client.from()))?;
         // Stored first, then told to the registry: a crash in between leaves nothing that isn't stored.
         if let Some(fingerprint) = binding {
             self.apply_stored(|registry| registry.bind(&user, fingerprint)).await;

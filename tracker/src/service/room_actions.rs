@@ -139,11 +139,11 @@ impl TrackerService {
         caller: RoomCaller,
         new: NewRoom,
     ) -> Result<RoomOutcome, RequestError> {
-        let gate = self.access_policy();
-        gate.limits.charge_room(client.from(), Instant::now())?;
+        let policy = self.access_policy();
+        policy.limits.charge_room(client.from(), Instant::now())?;
         let made = self.make_room(client, caller, new).await;
         // The quota counts rooms that exist: a failed creation gives the place back.
-        made.inspect_err(|_| gate.limits.refund_room(client.from()))
+        made.inspect_err(|_| policy.limits.refund_room(client.from()))
     }
 
     async fn make_room(
@@ -212,12 +212,12 @@ impl TrackerService {
         password: &Password,
         stored: &str,
     ) -> Result<(), RequestError> {
-        let (from, gate) = (client.from(), self.access_policy());
-        gate.limits.charge_room_password(room, user, from, Instant::now())?;
+        let (from, policy) = (client.from(), self.access_policy());
+        policy.limits.charge_room_password(room, user, from, Instant::now())?;
         let checked = self.passwords.check(password, Some(stored), from.into()).await;
         // A right password is no guess, nor is one that was not checked.
         if !matches!(checked, Ok(PasswordCheck::Wrong)) {
-            gate.limits.refund_room_guess(room, user, from);
+            policy.limits.refund_room_guess(room, user, from);
         }
         match checked? {
             // A hash with outdated parameters stays until the owner sets the next password.
