@@ -61,10 +61,11 @@ impl StoreHealth {
             ) => Some(why.to_string()),
             Some(_) => return,
         };
+        let mut known = self.last_write_error.lock();
         if let Some(metrics) = self.metrics.get() {
+            // Under the lock: of several jobs at a time the same one must be the last for both.
             metrics.record_commit(StoreKind::Accounts, took, trouble.is_none());
         }
-        let mut known = self.last_write_error.lock();
         if known.is_some() && trouble.is_none() {
             info!("accounts can be changed again");
         }
