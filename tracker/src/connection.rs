@@ -104,11 +104,11 @@ pub struct ConnectionContext {
 /// Serves one connection to its end.
 pub async fn serve_connection(stream: TcpStream, remote: SocketAddr, context: ConnectionContext, slot: ConnectionSlot) {
     let (ip, service) = (remote.ip().to_canonical(), Arc::clone(&context.service));
-    let seat = slot.activity();
+    let activity = slot.activity();
     let ending = tokio::select! {
         ending = serve_stream(stream, ip, context, slot) => ending,
         // Dropping the other future closes the socket: there is no time for a last line.
-        () = seat.wait_for_eviction() => CloseReason::Evicted,
+        () = activity.wait_for_eviction() => CloseReason::Evicted,
     };
     service.metrics().record_close(ending.label());
     let why = ending.to_string();

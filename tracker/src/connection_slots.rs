@@ -102,7 +102,7 @@ struct ReservationCounts {
 impl ConnectionSlots {
     /// Creates the slots, all of them free.
     pub fn new(limit: usize, per_address: PerAddressLimits) -> Self {
-        let taken = SlotTable {
+        let table = SlotTable {
             limit,
             per_address,
             last_number: 0,
@@ -111,30 +111,30 @@ impl ConnectionSlots {
             by_count: BTreeSet::new(),
             reservations: ReservationCounts::default(),
         };
-        Self { table: Arc::new(Mutex::new(taken)) }
+        Self { table: Arc::new(Mutex::new(table)) }
     }
 
     /// Changes the limits; slots in use stay in use.
     pub fn set_limits(&self, limit: usize, per_address: PerAddressLimits) {
-        let mut taken = self.table.lock();
-        (taken.limit, taken.per_address) = (limit, per_address);
+        let mut table = self.table.lock();
+        (table.limit, table.per_address) = (limit, per_address);
     }
 
     /// Acquires a slot for a connection from this address, by evicting another one if necessary. Fails with
     /// [`SlotsExhausted`] when a limit is reached and no connection may be evicted.
     pub fn acquire(&self, from: IpAddr, now: Instant) -> Result<ConnectionSlot, SlotsExhausted> {
         let from = ClientOrigin::of(from);
-        let mut taken = self.table.lock();
+        let mut table = self.table.lock();
         // Eviction frees the slot at once; the evicted connection ends a moment later by itself.
-        if let Some(full) = taken.exhausted_limit(from) {
-            let (number, other) = taken.eviction_candidate(full, from, now).ok_or(full)?;
-            if let Some(seat) = taken.remove(number, other) {
-                seat.evict();
+        if let Some(full) = table.exhausted_limit(from) {
+            let (number, other) = table.eviction_candidate(full, from, now).ok_or(full)?;
+            if let Some(activity) = table.remove(number, other) {
+                activity.evict();
             }
         }
-        let seat = Arc::new(SlotActivity::new(now));
-        let number = taken.add(from, Arc::clone(&seat));
-        Ok(ConnectionSlot { number, from, activity: seat, reservation: None, table: Arc::clone(&self.table) })
+        let activity = Arc::new(SlotActivity::new(now));
+        let number = table.add(from, Arc::clone(&activity));
+        Ok(ConnectionSlot { number, from, activity, reservation: None, table: Arc::clone(&self.table) })
     }
 }
 
@@ -145,10 +145,10 @@ impl ConnectionSlot {
         if self.reservation.is_some() {
             return;
         }
-        let mut taken = self.table.lock();
+        let mut table = self.table.lock();
         let kept = SlotReservation { user: user.clone(), from: self.from };
-        let limit = taken.limit;
-        if taken.reservations.add(&kept, limit) {
+        let limit = table.limit;
+        if table.reservations.add(&kept, limit) {
             self.activity.mark_reserved();
             self.reservation = Some(kept);
         }
@@ -157,13 +157,13 @@ impl ConnectionSlot {
     /// Counts the connection for another origin, once a door has named its person. Fails with [`SlotsExhausted`] when
     /// that origin has no slot left; the connection then has none any more.
     pub fn move_to(&mut self, from: ClientOrigin) -> Result<(), SlotsExhausted> {
-        let mut taken = self.table.lock();
+        let mut table = self.table.lock();
         // Evicted in the meantime: the connection is about to end.
-        if taken.remove(self.number, self.from).is_none() {
+        if table.remove(self.number, self.from).is_none() {
             return Ok(());
         }
-        taken.exhausted_limit(from).map_or(Ok(()), Err)?;
-        (self.number, self.from) = (taken.add(from, Arc::clone(&self.activity)), from);
+        table.exhausted_limit(from).map_or(Ok(()), Err)?;
+        (self.number, self.from) = (table.add(from, Arc::clone(&self.activity)), from);
         Ok(())
     }
 
@@ -175,9 +175,9 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut taken = self.table.lock();
-        taken.remove(self.number, self.from);
-        self.reservation.take().iter().for_each(|kept| taken.reservations.remove(kept));
+        let mut table = self.table.lock();
+        table.remove(self.number, self.from);
+        self.reservation.take().iter().for_each(|kept| table.reservations.remove(kept));
     }
 }
 
@@ -251,8 +251,8 @@ impl SlotTable {
 
     fn longest_idle(&self, origin: ClientOrigin, now: Instant, at_least: Duration) -> Option<u64> {
         // A scan of one address's connections, which only happens when a limit is reached.
-        let seats = self.by_address.get(&origin)?.iter();
-        let quiet = seats.filter_map(|(number, seat)| Some((seat.evictable_since()?, *number)));
+        let held = self.by_address.get(&origin)?.iter();
+        let quiet = held.filter_map(|(number, activity)| Some((activity.evictable_since()?, *number)));
         let (since, number) = quiet.min()?;
         (now.saturating_duration_since(since) >= at_least).then_some(number)
     }
@@ -261,29 +261,29 @@ impl SlotTable {
         self.counts.at_origin(from)
     }
 
-    fn add(&mut self, from: ClientOrigin, seat: Arc<SlotActivity>) -> u64 {
+    fn add(&mut self, from: ClientOrigin, activity: Arc<SlotActivity>) -> u64 {
         self.last_number += 1;
-        let seats = self.by_address.entry(from).or_default();
+        let held = self.by_address.entry(from).or_default();
         // The set is ordered by count, so the entry has to move.
-        self.by_count.remove(&(seats.len(), from));
-        seats.insert(self.last_number, seat);
-        self.by_count.insert((seats.len(), from));
+        self.by_count.remove(&(held.len(), from));
+        held.insert(self.last_number, activity);
+        self.by_count.insert((held.len(), from));
         self.counts.add(from, 1);
         self.last_number
     }
 
     /// Removes a slot; `None` if it was evicted already.
     fn remove(&mut self, number: u64, from: ClientOrigin) -> Option<Arc<SlotActivity>> {
-        let seats = self.by_address.get_mut(&from)?;
-        let seat = seats.remove(&number)?;
-        self.by_count.remove(&(seats.len() + 1, from));
-        if seats.is_empty() {
+        let held = self.by_address.get_mut(&from)?;
+        let activity = held.remove(&number)?;
+        self.by_count.remove(&(held.len() + 1, from));
+        if held.is_empty() {
             self.by_address.remove(&from);
         } else {
-            self.by_count.insert((seats.len(), from));
+            self.by_count.insert((held.len(), from));
         }
         self.counts.subtract(from, 1);
-        Some(seat)
+        Some(activity)
     }
 }
 
@@ -295,112 +295,112 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn is_empty(places: &ConnectionSlots) -> bool {
-        let taken = places.table.lock();
-        taken.counts.is_empty() && taken.by_address.is_empty() && taken.by_count.is_empty()
+    fn is_empty(slots: &ConnectionSlots) -> bool {
+        let table = slots.table.lock();
+        table.counts.is_empty() && table.by_address.is_empty() && table.by_count.is_empty()
     }
 
     #[test]
     fn in_all_and_from_one_address() {
         let now = Instant::now();
-        let places = ConnectionSlots::new(5, PerAddressLimits { remote: 2, loopback: 4 });
-        let from = |text: &str| places.acquire(ip(text), now);
+        let slots = ConnectionSlots::new(5, PerAddressLimits { remote: 2, loopback: 4 });
+        let from = |text: &str| slots.acquire(ip(text), now);
         let mut held = vec![from("10.0.0.1").unwrap(), from("10.0.0.1").unwrap()];
         assert_eq!(from("::ffff:10.0.0.1").unwrap_err(), SlotsExhausted::PerOrigin);
         held.extend([from("127.0.0.1").unwrap(), from("10.0.0.3").unwrap(), from("10.0.0.4").unwrap()]);
-        held.iter().for_each(|place| place.activity.mark_reserved());
+        held.iter().for_each(|slot| slot.activity.mark_reserved());
         assert_eq!(from("10.0.0.2").unwrap_err(), SlotsExhausted::Total);
         held.remove(0);
         held.push(from("10.0.0.2").unwrap());
-        places.set_limits(9, PerAddressLimits { remote: 3, loopback: 4 });
+        slots.set_limits(9, PerAddressLimits { remote: 3, loopback: 4 });
         held.push(from("10.0.0.2").unwrap());
         held.clear();
-        assert!(is_empty(&places));
+        assert!(is_empty(&slots));
     }
 
     #[test]
     fn whoever_logs_in_without_end_keeps_some_places_and_never_all() {
         let now = Instant::now();
-        let places = ConnectionSlots::new(4000, PerAddressLimits { remote: 1024, loopback: 4000 });
+        let slots = ConnectionSlots::new(4000, PerAddressLimits { remote: 1024, loopback: 4000 });
         let user = |n: usize| format!("mallory{n}").parse::<UserName>().unwrap();
         let mut hoard = Vec::new();
         for n in 0..4000 {
-            let mut place = places.acquire([10, 0, 0, (n % 8) as u8].into(), now).unwrap();
-            place.reserve_for(&user(n / 100));
-            place.reserve_for(&user(n / 100));
-            hoard.push(place);
+            let mut slot = slots.acquire([10, 0, 0, (n % 8) as u8].into(), now).unwrap();
+            slot.reserve_for(&user(n / 100));
+            slot.reserve_for(&user(n / 100));
+            hoard.push(slot);
         }
-        assert_eq!(hoard.iter().filter(|place| place.reservation.is_some()).count(), 40 * RESERVED_PER_USER);
-        let mut newcomer = places.acquire(ip("10.0.1.1"), now).unwrap();
+        assert_eq!(hoard.iter().filter(|slot| slot.reservation.is_some()).count(), 40 * RESERVED_PER_USER);
+        let mut newcomer = slots.acquire(ip("10.0.1.1"), now).unwrap();
         newcomer.reserve_for(&"bob".parse().unwrap());
         assert!(newcomer.reservation.is_some());
         drop((hoard, newcomer));
         let mut hoard = Vec::new();
         for n in 0..4000 {
-            let mut place = places.acquire([10, 0, (n % 200) as u8, 1].into(), now).unwrap();
-            place.reserve_for(&user(n / 10));
-            hoard.push(place);
+            let mut slot = slots.acquire([10, 0, (n % 200) as u8, 1].into(), now).unwrap();
+            slot.reserve_for(&user(n / 10));
+            hoard.push(slot);
         }
-        assert_eq!(hoard.iter().filter(|place| place.reservation.is_some()).count(), 3000);
-        assert!(places.acquire(ip("10.1.1.1"), now).is_ok(), "a quarter is never kept");
+        assert_eq!(hoard.iter().filter(|slot| slot.reservation.is_some()).count(), 3000);
+        assert!(slots.acquire(ip("10.1.1.1"), now).is_ok(), "a quarter is never kept");
         drop(hoard);
-        assert!(is_empty(&places));
-        let kept = &places.table.lock().reservations;
+        assert!(is_empty(&slots));
+        let kept = &slots.table.lock().reservations;
         assert!(kept.all.is_empty() && kept.by_user.is_empty());
     }
 
     #[test]
     fn people_behind_a_door_have_places_of_their_own() {
         let now = Instant::now();
-        let places = ConnectionSlots::new(100, PerAddressLimits { remote: 2, loopback: 100 });
+        let slots = ConnectionSlots::new(100, PerAddressLimits { remote: 2, loopback: 100 });
         let person = |name: &str| ClientOrigin::behind(shared::Fingerprint::from_bytes([7; 32]), name);
         let mut all = Vec::new();
         for name in ["ana", "bia", "ana", "bia", "caio"] {
-            let mut place = places.acquire(ip("10.0.0.1"), now).unwrap();
-            place.move_to(person(name)).unwrap();
-            all.push(place);
+            let mut slot = slots.acquire(ip("10.0.0.1"), now).unwrap();
+            slot.move_to(person(name)).unwrap();
+            all.push(slot);
         }
-        let mut third = places.acquire(ip("10.0.0.1"), now).unwrap();
+        let mut third = slots.acquire(ip("10.0.0.1"), now).unwrap();
         assert_eq!(third.move_to(person("ana")), Err(SlotsExhausted::PerOrigin));
         drop((all, third));
-        assert!(is_empty(&places));
+        assert!(is_empty(&slots));
     }
 
     #[test]
     fn neighbours_in_an_ipv6_network_have_places_of_their_own() {
         let now = Instant::now();
-        let places = ConnectionSlots::new(100, PerAddressLimits { remote: 10, loopback: 100 });
-        let from = |n: u128| places.acquire(IpAddr::from((0xfd00_u128 << 112 | n).to_be_bytes()), now);
+        let slots = ConnectionSlots::new(100, PerAddressLimits { remote: 10, loopback: 100 });
+        let from = |n: u128| slots.acquire(IpAddr::from((0xfd00_u128 << 112 | n).to_be_bytes()), now);
         let hoarder: Vec<ConnectionSlot> = (0..10).map(|_| from(2).unwrap()).collect();
         assert_eq!(from(2).unwrap_err(), SlotsExhausted::PerOrigin);
         let neighbour = from(3).unwrap();
         let crowd: Vec<ConnectionSlot> = (100..164).map(|n| from(n).unwrap()).collect();
-        hoarder.iter().chain(&crowd).chain([&neighbour]).for_each(|place| place.activity.mark_reserved());
+        hoarder.iter().chain(&crowd).chain([&neighbour]).for_each(|slot| slot.activity.mark_reserved());
         assert_eq!(from(200).unwrap_err(), SlotsExhausted::PerNetwork);
-        assert!(places.acquire(ip("10.0.0.1"), now).is_ok());
+        assert!(slots.acquire(ip("10.0.0.1"), now).is_ok());
         drop((hoarder, neighbour, crowd));
-        assert!(is_empty(&places));
+        assert!(is_empty(&slots));
     }
 
     #[test]
     fn a_hoard_gives_way_to_others_at_once_and_to_more_of_its_own_when_it_is_quiet() {
         let mut now = Instant::now();
-        let places = ConnectionSlots::new(20, PerAddressLimits { remote: 10, loopback: 20 });
-        let logged_in = places.acquire(ip("10.0.0.1"), now).unwrap();
+        let slots = ConnectionSlots::new(20, PerAddressLimits { remote: 10, loopback: 20 });
+        let logged_in = slots.acquire(ip("10.0.0.1"), now).unwrap();
         logged_in.activity.mark_reserved();
         let mut hoard: Vec<ConnectionSlot> =
-            (1..20).map(|n| places.acquire([10, 0, 1, n % 2].into(), now).unwrap()).collect();
+            (1..20).map(|n| slots.acquire([10, 0, 1, n % 2].into(), now).unwrap()).collect();
         let newcomers: Vec<ConnectionSlot> =
-            (0..12).map(|n| places.acquire([10, 0, 2, n].into(), now).unwrap()).collect();
-        assert_eq!(places.table.lock().counts.total(), 20);
+            (0..12).map(|n| slots.acquire([10, 0, 2, n].into(), now).unwrap()).collect();
+        assert_eq!(slots.table.lock().counts.total(), 20);
         // An evicted connection is no longer counted, however long it takes to end.
         hoard.clear();
-        assert_eq!(places.table.lock().counts.total(), 13);
-        hoard.extend((0..7).map(|_| places.acquire(ip("10.0.1.1"), now).unwrap()));
-        assert_eq!(places.acquire(ip("10.0.1.1"), now).unwrap_err(), SlotsExhausted::Total);
+        assert_eq!(slots.table.lock().counts.total(), 13);
+        hoard.extend((0..7).map(|_| slots.acquire(ip("10.0.1.1"), now).unwrap()));
+        assert_eq!(slots.acquire(ip("10.0.1.1"), now).unwrap_err(), SlotsExhausted::Total);
         now += EVICTION_IDLE_TIME;
-        hoard.push(places.acquire(ip("10.0.1.1"), now).unwrap());
+        hoard.push(slots.acquire(ip("10.0.1.1"), now).unwrap());
         drop((logged_in, newcomers, hoard));
-        assert!(is_empty(&places));
+        assert!(is_empty(&slots));
     }
 }

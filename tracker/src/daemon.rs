@@ -220,7 +220,7 @@ async fn serve(
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let hangup = signal(SignalKind::hangup())?;
     // No more slots than descriptors: a connection without a descriptor could not even be refused.
-    let places = Arc::new(ConnectionSlots::new(affordable_connections(config.max_connections), config.per_address));
+    let slots = Arc::new(ConnectionSlots::new(affordable_connections(config.max_connections), config.per_address));
     let is_shared = store.is_some();
     // Before anything in it is opened or repaired: another tracker may be using it.
     let folder = DataFolder::lock(&config.data_folder)?;
@@ -255,19 +255,18 @@ async fn serve(
         // Clients are served without it.
         Err(why) => warn!(%why, "there is no socket for the administrator"),
     }
-    let live = ConfigReloader { service: Arc::clone(&service), slots: Arc::clone(&places), set_log };
+    let live = ConfigReloader { service: Arc::clone(&service), slots: Arc::clone(&slots), set_log };
     side_tasks.spawn(live.run_on_hangup(hangup, settings, command_line));
     side_tasks.spawn(service_manager::feed_watchdog(Arc::clone(&service)));
     side_tasks.spawn(probe_periodically(Arc::clone(&service)));
     side_tasks.spawn(remove_lapsed_periodically(Arc::clone(&service)));
     let tls = Arc::new(certs::tracker_server_config(&identity)?);
-    let patience = ConnectionTimeouts::default();
     let tracker = ServerContext {
         service: Arc::clone(&service),
         tls,
-        timeouts: patience,
+        timeouts: ConnectionTimeouts::default(),
         memory_quota: Arc::new(MemoryQuota::new()),
-        slots: places,
+        slots,
     };
     in_language(language, || report_ready(&addresses, fingerprint, &config.data_folder));
     // Announced last: peers connect as soon as they see it.

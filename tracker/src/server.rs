@@ -119,15 +119,9 @@ pub async fn serve(
 ) -> Result<(), JoinError> {
     listeners.all.iter().for_each(bound_kernel_buffers);
     let stop = CancellationToken::new();
-    let ServerContext { service, tls, timeouts: patience, memory_quota: budget, slots: places } = tracker;
+    let ServerContext { service, tls, timeouts, memory_quota, slots } = tracker;
     let tls = TlsAcceptor::from(tls);
-    let context = ConnectionContext {
-        service: Arc::clone(&service),
-        tls,
-        timeouts: patience,
-        memory_quota: budget,
-        stop: stop.clone(),
-    };
+    let context = ConnectionContext { service: Arc::clone(&service), tls, timeouts, memory_quota, stop: stop.clone() };
     let (mut connections, mut refusals, mut maintenance) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     maintenance.spawn(expire_periodically(Arc::clone(&service)));
     maintenance.spawn(store_periodically(Arc::clone(&service)));
@@ -145,8 +139,8 @@ pub async fn serve(
             why = first_panic(&mut maintenance) => break Err(why),
             why = first_panic(&mut replication) => break Err(why),
             (stream, remote) = next_connection(&mut listeners, &mut not_before) => {
-                let slot = match places.acquire(remote.ip(), std::time::Instant::now()) {
-                    Ok(place) => place,
+                let slot = match slots.acquire(remote.ip(), std::time::Instant::now()) {
+                    Ok(slot) => slot,
                     Err(full) => {
                         if service.log_throttle().try_admit(remote.ip().to_canonical(), "too many connections") {
                             warn!(%remote, "refused: {full}");

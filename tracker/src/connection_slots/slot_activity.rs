@@ -68,15 +68,15 @@ mod tests {
     #[tokio::test]
     async fn who_is_answered_or_known_stays() {
         let now = Instant::now();
-        let seat = SlotActivity::new(now);
-        assert_eq!(seat.evictable_since(), Some(now));
-        seat.mark_busy();
-        assert_eq!(seat.evictable_since(), None);
-        seat.mark_idle(now + Duration::from_secs(7));
-        assert_eq!(seat.evictable_since(), Some(now + Duration::from_secs(7)));
-        seat.mark_reserved();
-        assert_eq!(seat.evictable_since(), None);
-        seat.evict();
-        seat.wait_for_eviction().await;
+        let activity = SlotActivity::new(now);
+        assert_eq!(activity.evictable_since(), Some(now));
+        activity.mark_busy();
+        assert_eq!(activity.evictable_since(), None);
+        activity.mark_idle(now + Duration::from_secs(7));
+        assert_eq!(activity.evictable_since(), Some(now + Duration::from_secs(7)));
+        activity.mark_reserved();
+        assert_eq!(activity.evictable_since(), None);
+        activity.evict();
+        activity.wait_for_eviction().await;
     }
 }

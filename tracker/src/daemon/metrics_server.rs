@@ -82,8 +82,8 @@ impl Listener for BoundedListener {
             // This `accept` pauses by itself when the system has no descriptor left.
             let (stream, from) = Listener::accept(&mut self.listener).await;
             match Arc::clone(&self.slots).try_acquire_owned() {
-                Ok(place) => {
-                    return (ExpiringStream { stream, deadline: Box::pin(sleep(self.lifetime)), _slot: place }, from);
+                Ok(slot) => {
+                    return (ExpiringStream { stream, deadline: Box::pin(sleep(self.lifetime)), _slot: slot }, from);
                 }
                 Err(_) => debug!(%from, "too many watch the tracker"),
             }

@@ -110,14 +110,14 @@ impl AccountThread {
         let gone = || AccountStoreError::Failed(THREAD_GONE.to_owned());
         let (answer, answered) = oneshot::channel();
         // The administrator's few jobs need no quota: clients can't take their places.
-        let place = match requester {
+        let slot = match requester {
             Requester::Administrator => None,
             Requester::Client(from) => Some(QueueSlot::try_reserve(&self.queue_usage, from)?),
         };
         let watch = Arc::clone(&self.health);
         let work: StoreJob = Box::new(move |store| {
             // Freed when the job starts: the quota is for waiting jobs.
-            drop(place);
+            drop(slot);
             let began = Instant::now();
             let done = match job(store) {
                 // Of a quota that is used up SQLite says no more than that a write failed.

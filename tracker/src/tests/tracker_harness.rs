@@ -115,15 +115,10 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let places = Arc::new(ConnectionSlots::new(max_connections, PER_ADDRESS));
+        let slots = Arc::new(ConnectionSlots::new(max_connections, PER_ADDRESS));
         let budget = Arc::new(budget);
-        let tracker = ServerContext {
-            service: Arc::clone(&service),
-            tls,
-            timeouts: patience,
-            memory_quota: budget,
-            slots: places,
-        };
+        let tracker =
+            ServerContext { service: Arc::clone(&service), tls, timeouts: patience, memory_quota: budget, slots };
         let mut server = JoinSet::new();
         server.spawn(async move {
             serve(listener.into(), tracker, async move { drop(stopped.await) }).await.unwrap();
