@@ -85,42 +85,42 @@ impl MemoryQuota {
 
     fn try_acquire(&self, lease: &mut MemoryLease, more: usize, now: Instant) -> Result<(), ExhaustedQuota> {
         let from = lease.from;
-        let mut taken = self.usage.lock();
-        taken.units.try_add(from, more, self.limits)?;
+        let mut usage = self.usage.lock();
+        usage.units.try_add(from, more, self.limits)?;
         lease.units += more;
         let behind_at = Some(now + MAX_TIME_AHEAD);
         // `or`: a holder that asks for more keeps its pace.
-        if let Some(holder) = lease.ticket.as_ref().and_then(|held| taken.holders.get_mut(&held.number)) {
+        if let Some(holder) = lease.ticket.as_ref().and_then(|held| usage.holders.get_mut(&held.number)) {
             holder.behind_at = holder.behind_at.or(behind_at);
         } else {
-            taken.last_ticket += 1;
-            let (number, gives_way) = (taken.last_ticket, Arc::new(Notify::new()));
-            taken.holders.insert(number, LeaseHolder { from, behind_at, reclaimed: Arc::clone(&gives_way) });
+            usage.last_ticket += 1;
+            let (number, gives_way) = (usage.last_ticket, Arc::new(Notify::new()));
+            usage.holders.insert(number, LeaseHolder { from, behind_at, reclaimed: Arc::clone(&gives_way) });
             lease.ticket = Some(HolderTicket { number, reclaimed: gives_way });
         }
-        drop(taken);
+        drop(usage);
         Ok(())
     }
 
     fn release(&self, lease: &mut MemoryLease, pieces: usize) {
-        let mut taken = self.usage.lock();
-        taken.units.subtract(lease.from, pieces);
+        let mut usage = self.usage.lock();
+        usage.units.subtract(lease.from, pieces);
         lease.units -= pieces;
         if lease.units == 0
             && let Some(held) = lease.ticket.take()
         {
-            taken.holders.remove(&held.number);
+            usage.holders.remove(&held.number);
         }
-        drop(taken);
+        drop(usage);
         // All waiters: they wait for different limits, and any of them may fit now.
         self.freed.notify_waiters();
     }
 
     /// Asks the holder furthest behind to give up its memory, if that relieves this limit.
     fn reclaim(&self, lack: ExhaustedQuota, from: ClientOrigin, now: Instant) {
-        let mut taken = self.usage.lock();
+        let mut usage = self.usage.lock();
         // Cleared, so that the next waiter doesn't choose the same holder again while it gives up its memory.
-        if let Some(holder) = taken.furthest_behind(lack, from, now) {
+        if let Some(holder) = usage.furthest_behind(lack, from, now) {
             holder.behind_at = None;
             holder.reclaimed.notify_one();
         }
@@ -128,8 +128,8 @@ impl MemoryQuota {
 
     fn update_holder(&self, lease: &MemoryLease, change: impl FnOnce(&mut LeaseHolder)) {
         let Some(held) = &lease.ticket else { return };
-        let mut taken = self.usage.lock();
-        if let Some(holder) = taken.holders.get_mut(&held.number) {
+        let mut usage = self.usage.lock();
+        if let Some(holder) = usage.holders.get_mut(&held.number) {
             change(holder);
         }
     }
@@ -161,15 +161,15 @@ impl MemoryLease {
             self.shrink(needed);
             return;
         }
-        let budget = Arc::clone(&self.quota);
+        let quota = Arc::clone(&self.quota);
         loop {
             // Registered before the attempt: memory freed in between still wakes this task.
-            let mut freed = std::pin::pin!(budget.freed.notified());
+            let mut freed = std::pin::pin!(quota.freed.notified());
             freed.as_mut().enable();
             let now = Instant::now();
-            match budget.try_acquire(self, needed - self.units, now) {
+            match quota.try_acquire(self, needed - self.units, now) {
                 Ok(()) => return,
-                Err(lack) => budget.reclaim(lack, self.from, now),
+                Err(lack) => quota.reclaim(lack, self.from, now),
             }
             // Both a release and a timeout lead to another attempt, which also looks for slow holders again.
             let _ = timeout(RECLAIM_INTERVAL, freed).await;
@@ -208,8 +208,8 @@ impl MemoryLease {
 
     fn shrink(&mut self, needed: usize) {
         if needed < self.units {
-            let budget = Arc::clone(&self.quota);
-            budget.release(self, self.units - needed);
+            let quota = Arc::clone(&self.quota);
+            quota.release(self, self.units - needed);
         }
     }
 }
@@ -237,8 +237,8 @@ mod tests {
 
     #[tokio::test]
     async fn in_all_and_from_one_address() {
-        let budget = Arc::new(MemoryQuota::with_bounds(5, 3));
-        let share = |ip: &str| budget.lease(ClientOrigin::of(ip.parse().unwrap()));
+        let quota = Arc::new(MemoryQuota::with_bounds(5, 3));
+        let share = |ip: &str| quota.lease(ClientOrigin::of(ip.parse().unwrap()));
         let (mut one, mut same, mut other) = (share("10.0.0.1"), share("::ffff:10.0.0.1"), share("10.0.0.2"));
         assert!(at_once(&mut one, 2) && at_once(&mut one, 2) && at_once(&mut same, 1));
         assert!(!at_once(&mut same, 2));
@@ -250,14 +250,14 @@ mod tests {
         assert!(at_once(&mut same, 2) && !at_once(&mut same, 3));
         drop((same, other));
         assert!(at_once(&mut share("127.0.0.1"), 5));
-        let taken = budget.usage.lock();
-        assert!(taken.units.is_empty() && taken.holders.is_empty());
+        let usage = quota.usage.lock();
+        assert!(usage.units.is_empty() && usage.holders.is_empty());
     }
 
     #[tokio::test]
     async fn neighbours_in_an_ipv6_network_have_memory_of_their_own() {
-        let budget = Arc::new(MemoryQuota::with_bounds(8, 2));
-        let share = |ip: &str| budget.lease(ClientOrigin::of(ip.parse().unwrap()));
+        let quota = Arc::new(MemoryQuota::with_bounds(8, 2));
+        let share = |ip: &str| quota.lease(ClientOrigin::of(ip.parse().unwrap()));
         let (mut one, mut two) = (share("fd00::1"), share("fd00::2"));
         assert!(at_once(&mut one, 2) && !at_once(&mut one, 3) && at_once(&mut two, 2));
         let mut three = share("fd00::3");
@@ -266,8 +266,8 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_is_furthest_behind_gives_way_when_somebody_waits() {
-        let budget = Arc::new(MemoryQuota::with_bounds(4, 4));
-        let share = |ip: &str| budget.lease(ClientOrigin::of(ip.parse().unwrap()));
+        let quota = Arc::new(MemoryQuota::with_bounds(4, 4));
+        let share = |ip: &str| quota.lease(ClientOrigin::of(ip.parse().unwrap()));
         let (mut stalled, mut slow, mut whole) = (share("10.0.0.1"), share("10.0.0.2"), share("10.0.0.3"));
         let (mut late, mut now) = (share("10.0.0.4"), Instant::now());
         assert!(at_once(&mut stalled, 1) && at_once(&mut slow, 2) && at_once(&mut whole, 1));
@@ -276,13 +276,13 @@ mod tests {
         stalled.record_arrival(100 << 20, now);
         whole.mark_complete();
         for _ in 0..30 {
-            budget.reclaim(budget.try_acquire(&mut late, 1, now).unwrap_err(), late.from, now);
+            quota.reclaim(quota.try_acquire(&mut late, 1, now).unwrap_err(), late.from, now);
             assert!(!gives_way(&stalled) && !gives_way(&slow) && !gives_way(&whole));
             now += Duration::from_millis(100);
             slow.record_arrival(MIN_BYTES_PER_SECOND as usize / 10 + 1, now);
         }
-        budget.reclaim(budget.try_acquire(&mut late, 1, now).unwrap_err(), late.from, now);
-        budget.reclaim(budget.try_acquire(&mut late, 1, now).unwrap_err(), late.from, now);
+        quota.reclaim(quota.try_acquire(&mut late, 1, now).unwrap_err(), late.from, now);
+        quota.reclaim(quota.try_acquire(&mut late, 1, now).unwrap_err(), late.from, now);
         assert!(gives_way(&stalled) && !gives_way(&slow) && !gives_way(&whole));
         drop(stalled);
         assert!(at_once(&mut late, 1));

@@ -66,7 +66,7 @@ async fn a_client_of_the_exercise_may_bring_a_long_list_on_a_connection_of_its_o
 async fn long_requests_that_never_end_leave_room_for_others_or_are_told_to_come_back() {
     let patience = ConnectionTimeouts { memory_wait: Duration::from_millis(300), ..ConnectionTimeouts::default() };
     // Ten pieces of 64 KiB.
-    let world = World::with_budget(MemoryQuota::with_bounds(10, 10), patience).await;
+    let world = World::with_quota(MemoryQuota::with_bounds(10, 10), patience).await;
     world.once(&register("bob")).await;
     let (mut hoarder, mut honest) = (world.plain().await, world.plain().await);
     assert_eq!(hoarder.code(&login("bob")).await, "ok");
@@ -94,7 +94,7 @@ async fn long_requests_that_never_end_leave_room_for_others_or_are_told_to_come_
 
 #[tokio::test]
 async fn a_long_request_that_stops_gives_way_to_another() {
-    let world = World::with_budget(MemoryQuota::with_bounds(10, 10), ConnectionTimeouts::default()).await;
+    let world = World::with_quota(MemoryQuota::with_bounds(10, 10), ConnectionTimeouts::default()).await;
     world.once(&register("bob")).await;
     let (mut hoarder, mut honest) = (world.plain().await, world.plain().await);
     assert_eq!(hoarder.code(&login("bob")).await, "ok");

@@ -85,9 +85,9 @@ impl World {
         Self::in_folder(folder, new_database(), policy, patience, MemoryQuota::new(), max_connections).await
     }
 
-    pub(super) async fn with_budget(budget: MemoryQuota, patience: ConnectionTimeouts) -> Self {
+    pub(super) async fn with_quota(quota: MemoryQuota, patience: ConnectionTimeouts) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        Self::in_folder(folder, new_database(), POLICY, patience, budget, 100).await
+        Self::in_folder(folder, new_database(), POLICY, patience, quota, 100).await
     }
 
     async fn in_folder(
@@ -95,7 +95,7 @@ impl World {
         database: Option<PostgresAddress>,
         policy: ServicePolicy,
         patience: ConnectionTimeouts,
-        budget: MemoryQuota,
+        quota: MemoryQuota,
         max_connections: usize,
     ) -> Self {
         let memory = PresenceStore::open(&folder.path().join("presence.db")).unwrap();
@@ -116,9 +116,9 @@ impl World {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let slots = Arc::new(ConnectionSlots::new(max_connections, PER_ADDRESS));
-        let budget = Arc::new(budget);
+        let quota = Arc::new(quota);
         let tracker =
-            ServerContext { service: Arc::clone(&service), tls, timeouts: patience, memory_quota: budget, slots };
+            ServerContext { service: Arc::clone(&service), tls, timeouts: patience, memory_quota: quota, slots };
         let mut server = JoinSet::new();
         server.spawn(async move {
             serve(listener.into(), tracker, async move { drop(stopped.await) }).await.unwrap();
