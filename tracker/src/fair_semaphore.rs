@@ -62,19 +62,19 @@ impl FairSemaphore {
 
     /// Waits for a permit; `None` when too many wait. Cancel-safe.
     pub(crate) async fn acquire(self: &Arc<Self>, requester: Requester) -> Option<FairPermit> {
-        let turn = {
+        let permit = {
             let mut state = self.state.lock();
             // A permit is free only while nobody waits: `next` passes on all others.
             if state.free_permits > 0 {
                 state.free_permits -= 1;
                 return Some(FairPermit(Some(Arc::clone(self))));
             }
-            let (ticket, turn) = oneshot::channel();
+            let (ticket, permit) = oneshot::channel();
             // The refused ticket may be another origin's; dropping it wakes its owner with `None`.
             drop(state.enqueue(requester, ticket));
-            turn
+            permit
         };
-        turn.await.ok()
+        permit.await.ok()
     }
 
     /// Returns the number of permits in use and of requests that wait.
@@ -119,15 +119,15 @@ impl SemaphoreState {
 
 impl Drop for FairPermit {
     fn drop(&mut self) {
-        let Some(turns) = self.0.take() else { return };
+        let Some(semaphore) = self.0.take() else { return };
         loop {
             // Locked for this line only: a permit that `send` returns must not be dropped under the lock.
-            let next = turns.state.lock().next();
+            let next = semaphore.state.lock().next();
             let Some(ticket) = next else { return };
-            match ticket.send(Self(Some(Arc::clone(&turns)))) {
+            match ticket.send(Self(Some(Arc::clone(&semaphore)))) {
                 Ok(()) => return,
                 // The requester has given up: the permit goes to the next one. Emptied, so that its drop does nothing.
-                Err(mut turn) => turn.0 = None,
+                Err(mut permit) => permit.0 = None,
             }
         }
     }
@@ -215,19 +215,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_that_nobody_waits_for_any_more_goes_on() {
-        let turns = Arc::new(FairSemaphore::new(1, 2, 1));
+        let permits = Arc::new(FairSemaphore::new(1, 2, 1));
         let here = Requester::Client(origin(1));
-        let turn = turns.acquire(here).await.unwrap();
+        let permit = permits.acquire(here).await.unwrap();
         {
-            let given_up = std::pin::pin!(turns.acquire(here));
+            let given_up = std::pin::pin!(permits.acquire(here));
             assert!(given_up.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending());
-            let also = std::pin::pin!(turns.acquire(here));
+            let also = std::pin::pin!(permits.acquire(here));
             assert!(also.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending());
         }
-        let (next, ()) = tokio::join!(turns.acquire(here), async { drop(turn) });
-        assert_eq!(turns.used_or_awaited(), 1);
+        let (next, ()) = tokio::join!(permits.acquire(here), async { drop(permit) });
+        assert_eq!(permits.used_or_awaited(), 1);
         drop(next);
-        assert_eq!(turns.used_or_awaited(), 0);
+        assert_eq!(permits.used_or_awaited(), 0);
     }
 
     proptest! {

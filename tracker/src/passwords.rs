@@ -165,11 +165,11 @@ impl PasswordHashPool {
         requester: Requester,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let turn = self.permits.acquire(requester).await.ok_or(PasswordError::Busy { retry_after: RETRY_AFTER })?;
+        let permit = self.permits.acquire(requester).await.ok_or(PasswordError::Busy { retry_after: RETRY_AFTER })?;
         let threads = self.threads.as_ref().ok_or_else(|| hashing_error(&"it ends"))?;
         let task = threads.spawn_blocking(move || {
             // The permit lasts as long as the hash, even if the requester goes away.
-            let _held_until_done = turn;
+            let _held_until_done = permit;
             work()
         });
         task.await.map_err(|why| hashing_error(&why))?

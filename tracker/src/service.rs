@@ -196,7 +196,7 @@ impl TrackerService {
     /// Answers one request; `object` is one JSON object as the scanner hands it out.
     pub async fn answer(&self, client: &mut ClientState, object: &[u8]) -> EncodedReply {
         let began = Instant::now();
-        let (parsed, turn) = match self.parse(client, object).await {
+        let (parsed, permit) = match self.parse(client, object).await {
             Ok(parsed) => parsed,
             Err(why) => {
                 // It was not parsed, so that only its beginning tells the dialect.
@@ -215,7 +215,7 @@ impl TrackerService {
         let (code, line) = match request {
             Ok(request) => {
                 let is_about_presence = replication::is_about_presence(&request);
-                let mut answered = self.dispatch(client, id, request, left_out, turn).await;
+                let mut answered = self.dispatch(client, id, request, left_out, permit).await;
                 // A tracker that was frozen says nothing of users whom others may have taken over meanwhile.
                 if is_about_presence && let Err(refused) = self.ensure_lease() {
                     // `and`: a refusal of the action itself says more.
@@ -337,18 +337,18 @@ impl TrackerService {
         if object.len() <= MAX_INLINE_PARSE_BYTES {
             return Ok((parse_object(object, usual), None));
         }
-        let turn = self.long_work_permit(client.from()).await?;
+        let permit = self.long_work_permit(client.from()).await?;
         // Copied only now, so that requests that wait take no memory for the copy.
         let object = object.to_owned();
-        let (parsed, turn) = self.long_work.run(turn, move || parse_object(&object, usual)).await?;
+        let (parsed, permit) = self.long_work.run(permit, move || parse_object(&object, usual)).await?;
         // With the permit: a list of files is indexed next, and would wait for another turn.
-        Ok((parsed, Some(turn)))
+        Ok((parsed, Some(permit)))
     }
 
     /// Waits for a permit to use the worker thread; origins take turns.
     async fn long_work_permit(&self, from: ClientOrigin) -> Result<FairPermit, RequestError> {
-        let turn = self.long_work.acquire_permit(from.into()).await;
-        turn.ok_or_else(|| busy(RefusalReason::TooManyLongRequests, LONG_WORK_RETRY_MS))
+        let permit = self.long_work.acquire_permit(from.into()).await;
+        permit.ok_or_else(|| busy(RefusalReason::TooManyLongRequests, LONG_WORK_RETRY_MS))
     }
 
     /// Adds a free name to the refusal of an unusable one, as long as this origin may try REGISTER.
@@ -364,7 +364,7 @@ impl TrackerService {
         id: Option<&str>,
         request: TrackerRequest,
         left_out: RejectedFiles,
-        turn: Option<FairPermit>,
+        permit: Option<FairPermit>,
     ) -> ActionResult {
         match request {
             TrackerRequest::ListPeers(wanted) => self.list_peers(client, id, &wanted).await,
@@ -382,7 +382,9 @@ impl TrackerService {
                 Box::pin(self.passwd(client, credentials, new_password, key)).await
             }
             TrackerRequest::Resume(presence) => self.resume(client, &presence).await,
-            TrackerRequest::RegisterFiles(files) => Box::pin(self.register_files(client, files, left_out, turn)).await,
+            TrackerRequest::RegisterFiles(files) => {
+                Box::pin(self.register_files(client, files, left_out, permit)).await
+            }
             TrackerRequest::Logout { user, proof } => Box::pin(self.logout(client, user, proof)).await,
             TrackerRequest::Room(room) => Box::pin(self.room(client, room)).await,
             TrackerRequest::ExerciseRoom(room) => Box::pin(self.exercise_room(client, room)).await,

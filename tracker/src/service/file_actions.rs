@@ -38,30 +38,30 @@ impl TrackerService {
         client: &ClientState,
         request: RegisterFilesRequest,
         left_out: RejectedFiles,
-        turn: Option<FairPermit>,
+        permit: Option<FairPermit>,
     ) -> ActionResult {
         let RegisterFilesRequest { user, files, mode, proof } = request;
         // The password is checked before the change is charged, so that nobody can use up the rate of another user.
         self.check_authority(client, &user, &proof).await?;
         self.access_policy().limits.charge_change(&user, client.from(), Instant::now())?;
-        let (changes, turn) = self.prepare_files(files, turn, client.from()).await?;
-        let count = self.change_files(&user, mode, &changes, &client.claim(&proof), turn).await?;
+        let (changes, permit) = self.prepare_files(files, permit, client.from()).await?;
+        let count = self.change_files(&user, mode, &changes, &client.claim(&proof), permit).await?;
         Ok(ActionReply::FilesRegistered { user, count, left_out })
     }
 
     async fn prepare_files(
         &self,
         files: Vec<SharedFile>,
-        turn: Option<FairPermit>,
+        permit: Option<FairPermit>,
         from: ClientOrigin,
     ) -> Result<(FileList, Option<FairPermit>), RequestError> {
-        let turn = match turn {
+        let permit = match permit {
             None if files.len() <= MAX_INLINE_FILES => return Ok((FileList::from_list(files), None)),
             None => self.long_work_permit(from).await?,
-            Some(turn) => turn,
+            Some(permit) => permit,
         };
-        let (files, turn) = self.long_work.run(turn, || FileList::from_list(files)).await?;
-        Ok((files, Some(turn)))
+        let (files, permit) = self.long_work.run(permit, || FileList::from_list(files)).await?;
+        Ok((files, Some(permit)))
     }
 
     /// Changes a list without the registry's lock. The registry then takes the result if the list is still the same.
@@ -71,7 +71,7 @@ impl TrackerService {
         mode: FilesMode,
         changes: &FileList,
         shown: &AuthorityClaim<'_>,
-        mut turn: Option<FairPermit>,
+        mut permit: Option<FairPermit>,
     ) -> Result<usize, RequestError> {
         // Optimistic: a copy is changed, and put back only if the list is still the one that was copied.
         for _ in 0..MAX_CHANGE_ATTEMPTS {
@@ -80,14 +80,14 @@ impl TrackerService {
             let after = if before.effort(mode, changes) <= MAX_INLINE_BYTES {
                 before.with_changes(mode, changes)
             } else {
-                let held = match turn.take() {
-                    Some(turn) => turn,
+                let held = match permit.take() {
+                    Some(permit) => permit,
                     None => self.long_work_permit(shown.from).await?,
                 };
                 let (before, changes) = (before.clone(), changes.clone());
                 let (after, held) = self.long_work.run(held, move || before.with_changes(mode, &changes)).await?;
                 // Kept for a further attempt, which would otherwise wait behind all others again.
-                turn = Some(held);
+                permit = Some(held);
                 after
             };
             let after = after.map_err(|why| files_refused(user, why))?;
@@ -143,11 +143,11 @@ impl TrackerService {
         let mut position = find.cursor.clone().map_or(SearchPosition::Start, SearchPosition::After);
         let mut files = Vec::new();
         loop {
-            let turn = self.search_permit(client).await?;
+            let permit = self.search_permit(client).await?;
             let lists = self.with_registry(|registry, _| registry.snapshot_lists(&position));
             let piece = lists.find(&find.criterion, &position, limit - files.len());
             // Given back between two pieces, so that origins take turns.
-            drop((lists, turn));
+            drop((lists, permit));
             files.extend(piece.files);
             let next = match piece.next {
                 // Cut by size: the next page begins behind the last file that stayed.

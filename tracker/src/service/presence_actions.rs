@@ -59,10 +59,10 @@ impl TrackerService {
     ) -> Result<PeerListText, RequestError> {
         let mut page = self.with_registry(|registry, _| registry.page(view, client.from()));
         loop {
-            let turn = self.search_permit(client).await?;
+            let permit = self.search_permit(client).await?;
             let has_more = self.with_registry(|registry, _| registry.add_to_page(wanted, &mut page));
             // Given back between two pieces, so that origins take turns.
-            drop(turn);
+            drop(permit);
             if !has_more {
                 return Ok(page.finish());
             }
@@ -79,8 +79,8 @@ impl TrackerService {
 
     /// Waits for a permit to go through lists; origins take turns.
     pub(super) async fn search_permit(&self, client: &ClientState) -> Result<FairPermit, RequestError> {
-        let turn = self.search_permits.acquire(client.from().into()).await;
-        turn.ok_or_else(|| busy(RefusalReason::TooManySearches, SEARCH_RETRY_MS))
+        let permit = self.search_permits.acquire(client.from().into()).await;
+        permit.ok_or_else(|| busy(RefusalReason::TooManySearches, SEARCH_RETRY_MS))
     }
 
     pub(super) async fn logout(&self, client: &mut ClientState, user: UserName, proof: SpeakerProof) -> ActionResult {

@@ -49,14 +49,14 @@ impl WorkerThread {
     /// job is done.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        turn: FairPermit,
+        permit: FairPermit,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<(T, FairPermit), WorkerError> {
         let (done, outcome) = oneshot::channel();
         let work = Box::new(move || {
             let made = work();
             // The receiver may be gone; the result and the permit are then dropped here, on this thread.
-            let _ = done.send((made, turn));
+            let _ = done.send((made, permit));
         });
         self.jobs.as_ref().ok_or(WorkerError)?.send(work).map_err(|_| WorkerError)?;
         outcome.await.map_err(|_| WorkerError)
@@ -85,18 +85,18 @@ mod tests {
     async fn one_after_another_whatever_happens_to_each() {
         let long_work = WorkerThread::start().unwrap();
         let (begin, begun) = mpsc::channel::<()>();
-        let turn = long_work.acquire_permit(HERE).await.unwrap();
-        let mut abandoned = Box::pin(long_work.run(turn, move || begun.recv().unwrap()));
+        let permit = long_work.acquire_permit(HERE).await.unwrap();
+        let mut abandoned = Box::pin(long_work.run(permit, move || begun.recv().unwrap()));
         assert!(looked_at_once(&mut abandoned).await.is_none());
         drop(abandoned);
         let mut next = Box::pin(long_work.acquire_permit(HERE));
         assert!(looked_at_once(&mut next).await.is_none(), "the first piece is not done");
         begin.send(()).unwrap();
-        let turn = next.await.unwrap();
-        assert!(long_work.run(turn, || panic!("a fault")).await.is_err());
-        let turn = long_work.acquire_permit(HERE).await.unwrap();
-        let (made, turn) = long_work.run(turn, || 7).await.unwrap();
-        let (made, _) = long_work.run(turn, move || made + 1).await.unwrap();
+        let permit = next.await.unwrap();
+        assert!(long_work.run(permit, || panic!("a fault")).await.is_err());
+        let permit = long_work.acquire_permit(HERE).await.unwrap();
+        let (made, permit) = long_work.run(permit, || 7).await.unwrap();
+        let (made, _) = long_work.run(permit, move || made + 1).await.unwrap();
         assert_eq!(made, 8);
     }
 

@@ -103,7 +103,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct PostgresStore {
     link: Arc<DatabaseLink>,
-    turns: Arc<FairSemaphore>,
+    permits: Arc<FairSemaphore>,
     /// Ends with the store, and with it the renewal of the lease.
     _watch: JoinSet<()>,
 }
@@ -118,8 +118,8 @@ impl PostgresStore {
         link.lease().record(sent);
         let mut watch = JoinSet::new();
         watch.spawn(database_watch::watch_database(Arc::clone(&link), session));
-        let turns = Arc::new(FairSemaphore::new(MAX_CONNECTIONS, MAX_WAITING_JOBS, MAX_WAITING_JOBS));
-        Ok(Self { link, turns, _watch: watch })
+        let permits = Arc::new(FairSemaphore::new(MAX_CONNECTIONS, MAX_WAITING_JOBS, MAX_WAITING_JOBS));
+        Ok(Self { link, permits, _watch: watch })
     }
 
     /// Returns the address, without secrets.
@@ -174,11 +174,11 @@ impl PostgresStore {
     ) -> StoreResult<T> {
         // At once, while the database is known to be away: nobody waits for what can't be done.
         self.link.ensure_up()?;
-        let turn = timeout(QUEUE_PATIENCE, self.turns.acquire(requester)).await;
-        let turn = turn.ok().flatten().ok_or(AccountStoreError::Busy)?;
+        let permit = timeout(QUEUE_PATIENCE, self.permits.acquire(requester)).await;
+        let permit = permit.ok().flatten().ok_or(AccountStoreError::Busy)?;
         let link = Arc::clone(&self.link);
         let running = spawn_blocking(move || {
-            let _held_until_done = turn;
+            let _held_until_done = permit;
             let began = Instant::now();
             let done = job_runner::run_job(&link, kind, &job);
             match kind {
@@ -215,10 +215,10 @@ impl PostgresStore {
 
     /// Waits until all jobs that were begun are done; new ones wait for as long as this future lives.
     pub(super) async fn finish_jobs(&self) {
-        let mut turns = Vec::new();
+        let mut permits = Vec::new();
         // Whoever has all permits knows that no job is under way.
         for _ in 0..MAX_CONNECTIONS {
-            turns.push(self.turns.acquire(Requester::Administrator).await);
+            permits.push(self.permits.acquire(Requester::Administrator).await);
         }
     }
 }
