@@ -254,7 +254,7 @@ fn refuse_connection(mut stream: TcpStream, full: SlotsExhausted, refusals: &mut
         return;
     }
     refusals.spawn(async move {
-        let told = async {
+        let refusal = async {
             stream.write_all(&line).await?;
             stream.shutdown().await?;
             let mut rest = [0; 1024];
@@ -263,7 +263,7 @@ fn refuse_connection(mut stream: TcpStream, full: SlotsExhausted, refusals: &mut
             io::Result::Ok(())
         };
         // A client that doesn't read the line in time is closed without it.
-        let _ = timeout(REFUSAL_TIMEOUT, told).await;
+        let _ = timeout(REFUSAL_TIMEOUT, refusal).await;
     });
 }
 

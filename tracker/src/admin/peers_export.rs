@@ -23,16 +23,16 @@ pub(super) async fn write_peers(service: &TrackerService, stream: &mut (impl Asy
         let some = service.peers_after(after.as_ref());
         let Some(last) = some.last() else { break };
         after = Some(last.user.clone());
-        for told in &some {
-            let Some(ListedPeer { ip, port, .. }) = told.entry() else { continue };
+        for peer in &some {
+            let Some(ListedPeer { ip, port, .. }) = peer.entry() else { continue };
             if !std::mem::take(&mut is_first) {
                 text.push(b',');
             }
-            push(&mut text, "", &told.user)?;
+            push(&mut text, "", &peer.user)?;
             push(&mut text, r#":{"ip":"#, &ip)?;
             push(&mut text, r#","port":"#, &port)?;
             text.extend_from_slice(br#","files":"#);
-            for piece in told.files() {
+            for piece in peer.files() {
                 text.extend_from_slice(&piece);
                 if text.len() > FLUSH_BYTES {
                     send(stream, &text).await?;

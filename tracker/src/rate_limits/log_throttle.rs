@@ -58,7 +58,7 @@ impl LogThrottle {
     /// Returns whether one more line of this kind about this address may be logged. If not, it is counted.
     pub fn try_admit(&self, from: IpAddr, kind: &'static str) -> bool {
         let mut window = self.0.lock();
-        let ThrottleWindow { logged: told, kinds, others, .. } = &mut *window;
+        let ThrottleWindow { logged, kinds, others, .. } = &mut *window;
         let key = (from, kind);
         // The table is bounded: further pairs are only counted together.
         if kinds.len() >= MAX_KINDS && !kinds.contains_key(&key) {
@@ -66,10 +66,10 @@ impl LogThrottle {
             return false;
         }
         let kind = kinds.entry(key).or_default();
-        let may = kind.logged < MAX_LINES_PER_KIND && *told < MAX_LINES_TOTAL;
+        let may = kind.logged < MAX_LINES_PER_KIND && *logged < MAX_LINES_TOTAL;
         if may {
             kind.logged += 1;
-            *told += 1;
+            *logged += 1;
         } else {
             kind.suppressed += 1;
         }

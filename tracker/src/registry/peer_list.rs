@@ -77,12 +77,12 @@ impl PresenceRegistry {
     pub fn peers_after(&self, after: Option<&UserName>) -> Vec<PeerSnapshot> {
         let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
         let users = self.present.range::<UserName, _>((begin, Bound::Unbounded)).take(USERS_PER_BATCH);
-        let told = |(user, present): (&UserName, &PresentUser)| PeerSnapshot {
+        let snapshot = |(user, present): (&UserName, &PresentUser)| PeerSnapshot {
             user: user.clone(),
             head: present.head.clone(),
             files: present.files.clone(),
         };
-        users.map(told).collect()
+        users.map(snapshot).collect()
     }
 
     /// Returns all present users with files.
@@ -91,7 +91,7 @@ impl PresenceRegistry {
         let all = std::iter::successors(Some(self.peers_after(None)), |some| {
             Some(self.peers_after(Some(&some.last()?.user)))
         });
-        let entry = |told: PeerSnapshot| Some(ListedPeer { files: told.files.to_list(), ..told.entry()? });
+        let entry = |peer: PeerSnapshot| Some(ListedPeer { files: peer.files.to_list(), ..peer.entry()? });
         all.flatten().filter_map(entry).collect()
     }
 

@@ -163,9 +163,9 @@ impl PresenceRegistry {
 
     /// Tells subscribers how the user is: for the events that a tracker owed when it ended.
     pub fn tell_state(&mut self, user: &UserName) {
-        let told = self.told_location(user);
+        let location = self.told_location(user);
         let from = self.present.get(user).map(|present| present.from);
-        match told {
+        match location {
             Some((location, count)) => {
                 // Not `online`, which subscribers who know of the user already would take for a second coming.
                 self.events.push(from, TrackerEventKind::Moved(location));

@@ -54,7 +54,7 @@ struct RoomHead {
     epoch: u64,
     head: RecordHash,
     /// The number of the change that was told last.
-    told: u64,
+    last_told: u64,
     pace: Option<Pace>,
     /// The time at which a change is told that waits.
     due: Option<Instant>,
@@ -96,10 +96,10 @@ impl RoomHeads {
     /// Records a change that is stored already.
     pub(super) fn update(&mut self, update: RoomUpdate, now: Instant) {
         let RoomUpdate { id, epoch, head, joined, gone, invited, is_deleted } = update;
-        let new = RoomHead { epoch, head, told: 0, pace: None, due: None };
+        let new = RoomHead { epoch, head, last_told: 0, pace: None, due: None };
         let known = self.rooms.entry(id).or_insert(new);
         // A new password changes no record: members have nothing to fetch then.
-        let is_news = known.told == 0 || known.epoch != epoch;
+        let is_news = known.last_told == 0 || known.epoch != epoch;
         // Before the notices below, which are made from it.
         (known.epoch, known.head) = (epoch, head);
         for user in joined {
@@ -136,7 +136,7 @@ impl RoomHeads {
         // Most events are about no room: they cost no look at those of each subscriber.
         if seen < self.last {
             let ids = self.rooms_of.get(user).into_iter().flatten();
-            let changed = ids.filter_map(|id| self.rooms.get_key_value(id)).filter(|(_, room)| room.told > seen);
+            let changed = ids.filter_map(|id| self.rooms.get_key_value(id)).filter(|(_, room)| room.last_told > seen);
             changed.for_each(|(id, room)| add(*id, room));
             // Newest first: numbers only grow, so the search ends at the first one that was seen.
             let notices = self.notices.iter().rev().take_while(|(number, ..)| *number > seen);
@@ -181,7 +181,7 @@ impl RoomHeads {
     fn tell(&mut self, id: RoomId, now: Instant) {
         let Some(room) = self.rooms.get_mut(&id) else { return };
         self.last += 1;
-        room.told = self.last;
+        room.last_told = self.last;
         room.due = None;
         room.pace.get_or_insert(Pace::rested_at(now)).record(ROOM_PACE, 1, now);
     }

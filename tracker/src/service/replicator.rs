@@ -82,7 +82,7 @@ impl TrackerService {
 
 impl Replicator {
     async fn run(mut self, stop: CancellationToken) {
-        let (mut backoff, mut told) = (BACKOFF.0, None);
+        let (mut backoff, mut last_trouble) = (BACKOFF.0, None);
         // At the start nobody else has to be waited for: whoever has no lease had none before.
         let mut patience = Duration::ZERO;
         loop {
@@ -103,10 +103,10 @@ impl Replicator {
                 Err(LogError::Fenced) => self.log.wait_for_other_node(node).await,
                 Err(LogError::Lost(why)) => {
                     // Once for each reason: during an outage the attempts go on.
-                    if told.as_ref() != Some(&why) {
+                    if last_trouble.as_ref() != Some(&why) {
                         warn!(%why, "what users do is not written, and not heard of from other trackers");
                     }
-                    told = Some(why);
+                    last_trouble = Some(why);
                     self.log.report_trouble();
                 }
             }

@@ -62,15 +62,15 @@ impl SharedRegistry {
         // Freed outside the lock: a long list takes a while to drop.
         drop_in_background(discarded);
         // Threads leave the lock in one order and arrive here in another: the watched numbers must never go back.
-        self.last_revocation.send_if_modified(|told| {
-            let newer = last_expulsion > *told;
-            *told = last_expulsion.max(*told);
+        self.last_revocation.send_if_modified(|watched| {
+            let newer = last_expulsion > *watched;
+            *watched = last_expulsion.max(*watched);
             newer
         });
         if last != before || has_room_changes {
-            self.last_event.send_if_modified(|told| {
-                let newer = last > *told;
-                *told = last.max(*told);
+            self.last_event.send_if_modified(|watched| {
+                let newer = last > *watched;
+                *watched = last.max(*watched);
                 // Changes of rooms have no number, but wake those who wait for one.
                 newer || has_room_changes
             });

@@ -1,7 +1,7 @@
 //! Accounts and rooms in PostgreSQL.
 //!
 //! ```text
-//! AccountStore ─ job ─► PostgresStore ─ turn ─► thread: BEGIN, the rules' statements, COMMIT ─► pool of connections
+//! AccountStore ─ job ─► PostgresStore ─ permit ─► thread: BEGIN, the rules' statements, COMMIT ─► pool of connections
 //!                            ▲ up or down
 //!                       DatabaseLink ◄─ watch_database: the lease, renewed each second, back-off
 //! ```

@@ -28,16 +28,16 @@ pub(super) enum StatementFailure {
 impl StatementFailure {
     pub(super) fn of(error: &tokio_postgres::Error) -> Self {
         // What the server didn't say went wrong on the way to it.
-        let Some(told) = error.as_db_error() else { return Self::ConnectionLost(with_causes(error)) };
-        let why = told.message().to_owned();
-        let class = told.code().code().get(..2).unwrap_or_default();
-        match *told.code() {
+        let Some(answer) = error.as_db_error() else { return Self::ConnectionLost(with_causes(error)) };
+        let why = answer.message().to_owned();
+        let class = answer.code().code().get(..2).unwrap_or_default();
+        match *answer.code() {
             SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Self::Conflict,
             // By the limits that each session sets for statements and for locks.
             SqlState::QUERY_CANCELED | SqlState::LOCK_NOT_AVAILABLE => Self::TooSlow,
             SqlState::DISK_FULL => Self::Full,
             SqlState::UNIQUE_VIOLATION => {
-                Self::Exists { constraint: told.constraint().unwrap_or_default().to_owned(), why }
+                Self::Exists { constraint: answer.constraint().unwrap_or_default().to_owned(), why }
             }
             // The server became a standby, or is one by now.
             SqlState::READ_ONLY_SQL_TRANSACTION => Self::ConnectionLost(why),

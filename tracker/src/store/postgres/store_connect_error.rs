@@ -87,7 +87,7 @@ impl StoreConnectError {
 
 impl From<tokio_postgres::Error> for StoreConnectError {
     fn from(error: tokio_postgres::Error) -> Self {
-        let Some(told) = error.as_db_error() else {
+        let Some(answer) = error.as_db_error() else {
             let why = with_causes(&error);
             // The library tells these apart by their texts only.
             return match &*why {
@@ -96,9 +96,9 @@ impl From<tokio_postgres::Error> for StoreConnectError {
                 _ => Self::Unreachable(why),
             };
         };
-        let why = told.message().to_owned();
-        let class = told.code().code().get(..2).unwrap_or_default();
-        match *told.code() {
+        let why = answer.message().to_owned();
+        let class = answer.code().code().get(..2).unwrap_or_default();
+        match *answer.code() {
             SqlState::INVALID_CATALOG_NAME => Self::NoDatabase(why),
             SqlState::INSUFFICIENT_PRIVILEGE => Self::NotOwner(why),
             _ if class == "28" => Self::Refused(why),
