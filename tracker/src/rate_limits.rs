@@ -36,7 +36,7 @@
 //! | long replies in flight (the same table) | 3 MiB that are not read |
 //! | passwords ([`crate::passwords`]), searches ([`crate::service`]) | one turn of forty for each turn of any other address |
 //! | jobs for the account store ([`crate::store`]) | 3 at once |
-//! | an address that speaks for accounts without a key (`registry::authority`) | each of them may speak for the others' accounts that have none: `--no-legacy-auth` ends that |
+//! | an address that speaks for accounts without a key (`registry::speaker_decision`) | each of them may speak for the others' accounts that have none: `--no-legacy-auth` ends that |
 //! | slots reserved by logins ([`crate::connection_slots`]) | 6; others may be evicted when all are in use |
 //! | the short list of the exercise | their entries take turns with those of other addresses; 24 always fit |
 //!

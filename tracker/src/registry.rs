@@ -45,7 +45,6 @@
 //! | events kept for subscribers | [`KEPT_EVENTS`] | a subscriber further behind gets `resync` |
 
 mod address_filter;
-mod authority;
 mod bindings;
 mod bounded_list;
 mod event_log;
@@ -64,6 +63,7 @@ mod replicated_change;
 mod room_heads;
 mod sessions;
 mod shared_files;
+mod speaker_decision;
 #[cfg(test)]
 mod tests;
 
@@ -75,7 +75,6 @@ use shared::tracker::{InstanceId, TrackerEventKind};
 use shared::{Fingerprint, UserName};
 
 pub use address_filter::{AddressBlock, ParseAddressBlockError, dialable_addresses};
-pub use authority::{AuthorityClaim, AuthorityDecision, AuthorityDenial, ConnectionUsers};
 pub use bindings::{FORMER_KEYS, FormerKey};
 pub use event_log::{EventBacklog, KEPT_EVENTS};
 pub use log_application::{AppliedChange, ChangeConflict, LocalDetails};
@@ -86,6 +85,7 @@ pub use presence_changes::{PresenceChange, RestoredPresence, StoredPresence};
 pub use replicated_change::{NodeId, ReplicatedChange, ReplicatedLogin};
 pub use room_heads::RoomUpdate;
 pub use sessions::{BindingChanged, KnownToken, SessionEndReason, SessionId, TokenHash};
+pub use speaker_decision::{AuthorityClaim, AuthorityDecision, AuthorityDenial, ConnectionUsers};
 
 use crate::catalogue::FileList;
 use crate::catalogue::catalogue_quota::CatalogueQuota;

@@ -36,11 +36,11 @@ mod refusal_text;
 mod registration;
 mod replication;
 mod replicator;
-mod request_authority;
 mod request_error;
 mod room_actions;
 mod room_refusal_text;
 mod shared_registry;
+mod speaker_check;
 mod worker_thread;
 
 use std::collections::{HashMap, HashSet};

@@ -7,8 +7,8 @@ use shared::tracker::{FilesMode, FindReply, FindRequest, FoundFile, RegisterFile
 
 use super::client_state::ClientState;
 use super::presence_actions::too_many_replies_error;
-use super::request_authority::{not_online, speaking_session};
 use super::shared_registry::drop_in_background;
+use super::speaker_check::{not_online, speaking_session};
 use super::{ActionReply, ActionResult, RefusalReason, RequestError, TrackerService, busy};
 use crate::catalogue::{FileList, FileListError, SearchPosition, cursor_after};
 use crate::fair_semaphore::FairPermit;

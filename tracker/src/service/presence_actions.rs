@@ -13,7 +13,7 @@ use tracing::info;
 use super::account_actions::tls_required;
 use super::action_reply::list_head;
 use super::client_state::ClientState;
-use super::request_authority::{denied, ended_refusal, speaking_session};
+use super::speaker_check::{denied, ended_refusal, speaking_session};
 use super::{ActionReply, ActionResult, RefusalReason, RequestError, TrackerService, busy};
 use crate::fair_semaphore::FairPermit;
 use crate::registry::{

@@ -1,4 +1,4 @@
-//! Who may speak for a user: the decisions of the registry as refusals.
+//! The check of requests on behalf of a user: the decisions of the registry as refusals.
 
 use shared::UserName;
 use shared::tracker::{Credentials, SpeakerProof};
