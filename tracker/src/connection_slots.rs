@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use shared::UserName;
 
-use crate::quota_table::{CountTable, ExhaustedQuota, QuotaLimits, QuotaTable};
+use crate::keyed_counter::KeyedCounter;
+use crate::quota_table::{ExhaustedQuota, QuotaLimits, QuotaTable};
 use crate::rate_limits::ClientOrigin;
 pub use slot_activity::SlotActivity;
 
@@ -96,7 +97,7 @@ struct SlotTable {
 #[derive(Debug, Default)]
 struct ReservationCounts {
     all: QuotaTable,
-    by_user: CountTable<UserName>,
+    by_user: KeyedCounter<UserName>,
 }
 
 impl ConnectionSlots {

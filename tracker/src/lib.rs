@@ -19,8 +19,8 @@
 //!                      ├► rate_limits     how often each origin may try: pure
 //!                      └► metrics         counters and histograms
 //!
-//! used by several: quota_table (amounts in use, and their limits), fair_semaphore (permits in turn), folder_lock (one
-//! tracker a data folder)
+//! used by several: quota_table (amounts in use, and their limits), keyed_counter (below it), fair_semaphore (permits in
+//! turn), folder_lock (one tracker a data folder)
 //! ```
 //!
 //! | capability | folder or file |
@@ -54,6 +54,7 @@ pub mod connection_slots;
 pub mod daemon;
 mod fair_semaphore;
 mod folder_lock;
+mod keyed_counter;
 pub mod membership;
 pub mod metrics;
 pub mod passwords;

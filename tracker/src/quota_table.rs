@@ -1,23 +1,16 @@
 //! Amounts that clients have in use, counted in total, by origin and by IPv6 network, and their limits.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::Hash;
-
 use shared::Ipv6Network;
 
+use crate::keyed_counter::KeyedCounter;
 use crate::rate_limits::ClientOrigin;
-
-/// Counts by key. A key with nothing takes no memory: an IPv6 network has no end of addresses.
-#[derive(Debug)]
-pub(crate) struct CountTable<K>(HashMap<K, usize>);
 
 /// Amounts in use by the clients of each origin.
 #[derive(Debug, Default)]
 pub(crate) struct QuotaTable {
     total: usize,
-    by_origin: CountTable<ClientOrigin>,
-    by_network: CountTable<Ipv6Network>,
+    by_origin: KeyedCounter<ClientOrigin>,
+    by_network: KeyedCounter<Ipv6Network>,
 }
 
 /// The limits of a [`QuotaTable`].
@@ -105,47 +98,6 @@ impl QuotaTable {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.total == 0 && self.by_origin.is_empty() && self.by_network.is_empty()
-    }
-}
-
-impl<K: Hash + Eq> CountTable<K> {
-    pub(crate) fn get(&self, key: &K) -> usize {
-        self.0.get(key).copied().unwrap_or_default()
-    }
-
-    pub(crate) fn add(&mut self, key: K, amount: usize) {
-        if amount > 0 {
-            *self.0.entry(key).or_default() += amount;
-        }
-    }
-
-    pub(crate) fn subtract(&mut self, key: &K, amount: usize)
-    where
-        K: Clone,
-    {
-        if let Entry::Occupied(mut count) = self.0.entry(key.clone()) {
-            *count.get_mut() -= amount;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-impl<K> CountTable<K> {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn sum(&self) -> usize {
-        self.0.values().sum()
-    }
-}
-
-impl<K> Default for CountTable<K> {
-    fn default() -> Self {
-        Self(HashMap::new())
     }
 }
 

@@ -90,7 +90,8 @@ pub use speaker_decision::{AuthorityClaim, AuthorityDecision, AuthorityDenial, C
 use crate::catalogue::FileList;
 use crate::catalogue::catalogue_quota::CatalogueQuota;
 use crate::catalogue::file_list::ListSize;
-use crate::quota_table::{CountTable, QuotaLimits};
+use crate::keyed_counter::KeyedCounter;
+use crate::quota_table::QuotaLimits;
 use crate::rate_limits::ClientOrigin;
 use event_publisher::EventPublisher;
 use peer_list_cache::PeerListCache;
@@ -149,7 +150,7 @@ pub struct PresenceRegistry {
     /// Replaced long lists that wait to be freed outside the lock.
     discarded: Vec<FileList>,
     /// Clients of the exercise that are present, by origin.
-    legacy_at: CountTable<ClientOrigin>,
+    legacy_at: KeyedCounter<ClientOrigin>,
     rooms: RoomHeads,
     /// Set when several trackers share the users.
     replica: Option<ReplicaState>,
@@ -205,7 +206,7 @@ impl PresenceRegistry {
             dirty: DirtyUsers::default(),
             is_stopping: false,
             discarded: Vec::new(),
-            legacy_at: CountTable::default(),
+            legacy_at: KeyedCounter::default(),
             rooms: RoomHeads::default(),
             replica: None,
         }
