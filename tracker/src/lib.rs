@@ -32,6 +32,7 @@
 //! | refusals and their texts in both dialects | `service/{refusal_reason,refusal_text,room_refusal_text}.rs`, `shared::tracker::dialect` |
 //! | LIST_PEERS, FIND | `registry/{peer_list,peer_list_cache,bounded_list}.rs`, `catalogue/file_search.rs` |
 //! | quotas by user and origin | `quota_table.rs`, `catalogue/catalogue_quota.rs`, `connection/memory_quota.rs`, `connection_slots/`, `rate_limits/` |
+//! | all limits | the table at the head of `rate_limits.rs` (attempts and changes), `connection_slots.rs`, `connection.rs`, `server.rs` (connections), `service.rs`, `passwords.rs`, `store.rs`, `store/{presence_store,sqlite_presence,postgres}.rs`, `service/replication.rs` (work that waits), `registry.rs`, `registry/address_filter.rs`, `catalogue/catalogue_quota.rs`, `membership.rs` (users, events, lists, rooms), `admin.rs`, `daemon/metrics_server.rs` (those who run it); sizes on the wire in `shared::limits` |
 //! | rooms | `service/room_actions.rs` → `store/room_rules.rs` → `membership/room_policy.rs`; events in `registry/room_heads.rs` |
 //! | events to subscribers | `registry/{event_pacer,event_log,event_publisher}.rs` |
 //! | announcement on the local network (mDNS) | `daemon/mdns_announcement.rs`, the `mdns` crate (`shared/mdns`) |
