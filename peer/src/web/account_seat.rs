@@ -17,6 +17,7 @@
 mod drop_jobs;
 mod event_feed;
 mod feed_json;
+mod fetch_budgets;
 mod seat_activity;
 mod seat_fetches;
 mod seat_task;
@@ -25,7 +26,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use localization::tr;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -121,17 +121,10 @@ impl AccountSeat {
 
     /// Starts a fetch within the quota; returns its number.
     pub(super) async fn start_fetch(&self, from: &ConversationName, name: &str) -> Result<u64, Error> {
-        let Some(quota) = self.fetches.quota() else { return self.fetches.start(from, name, u64::MAX) };
+        let Some(quota) = self.fetches.quota() else { return self.fetches.start(from, name) };
         let folder = self.fetches.folder().to_owned();
         let used = run_blocking(move || Ok(used_bytes(&folder))).await?;
-        // What runs is counted whole: fetches that begin together would each be given all that is left.
-        match quota.checked_sub(used.saturating_add(self.fetches.bytes_to_come())) {
-            None | Some(0) => Err(Error::Usage(tr!(
-                "the fetched files that are here fill your share of this machine's disk: they are removed a day after you \
-                 saved them"
-            ))),
-            Some(budget) => self.fetches.start(from, name, budget),
-        }
+        self.fetches.start_within(quota, used, from, name)
     }
 
     /// Shares or sends dropped files, beside everything else. Fails if too many such jobs run.

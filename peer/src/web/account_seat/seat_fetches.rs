@@ -1,13 +1,15 @@
 //! The fetches of a seat: those that run, and the last that ended.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
+use localization::tr;
 use parking_lot::Mutex;
 use serde_json::Value;
 use shared::ContentHash;
 use tokio::sync::mpsc;
 
+use super::fetch_budgets::FetchBudgets;
 use crate::engine::background_fetches::{BackgroundEvent, BackgroundFetches, FetchState, ProgressLock};
 use crate::engine::chat::ConversationName;
 use crate::engine::{Error, LocalUser};
@@ -21,8 +23,8 @@ pub(in crate::web) struct SeatFetches {
     folder: PathBuf,
     /// Bytes of all files in the folder; `None` for what the disk has.
     quota: Option<u64>,
-    /// The bytes that each fetch may have, by its number.
-    budgets: Mutex<HashMap<u64, u64>>,
+    /// Those of fetches within the quota.
+    budgets: Mutex<FetchBudgets>,
     running: Mutex<BackgroundFetches>,
     listed: Mutex<VecDeque<ProgressLock>>,
 }
@@ -45,27 +47,50 @@ impl SeatFetches {
         self.quota
     }
 
-    /// Returns the bytes that are still to come for fetches that run.
-    pub(super) fn bytes_to_come(&self) -> u64 {
-        let listed = self.listed.lock();
-        let running = listed.iter().map(|one| one.lock()).filter(|one| one.state == FetchState::Running);
-        running.map(|one| one.size.saturating_sub(one.bytes)).fold(0, u64::saturating_add)
+    /// Reserves the bytes of a fetch, once they are known; returns false if it turned out to be larger than it may be.
+    pub(super) fn reserve_size(&self, number: u64) -> bool {
+        // First: one that begins has its budget, and is listed, when this is free.
+        let mut budgets = self.budgets.lock();
+        // A file that grows at the source has more bytes than the fetch had at first.
+        let bytes = self.progress(number).map_or(0, |progress| {
+            let progress = progress.lock();
+            progress.size.max(progress.bytes)
+        });
+        budgets.reserve(number, bytes)
     }
 
-    /// True if a fetch turned out to be larger than it may be.
-    pub(super) fn is_over_budget(&self, number: u64) -> bool {
-        let budget = self.budgets.lock().get(&number).copied();
-        budget.is_some_and(|budget| self.progress(number).is_some_and(|progress| progress.lock().size > budget))
-    }
-
-    /// Starts a fetch of at most so many bytes; returns its number.
-    pub(super) fn start(&self, from: &ConversationName, name: &str, budget: u64) -> Result<u64, Error> {
+    /// Starts a fetch; returns its number.
+    pub(super) fn start(&self, from: &ConversationName, name: &str) -> Result<u64, Error> {
         let progress = self.running.lock().start(from, name)?;
-        let number = progress.lock().number;
-        if self.quota.is_some() {
-            // Its size isn't known before the source answers: the budget is compared with it then.
-            self.budgets.lock().insert(number, budget);
+        Ok(self.list_started(progress))
+    }
+
+    /// Starts a fetch within the quota, of which the folder has `used` bytes; returns its number.
+    pub(super) fn start_within(
+        &self,
+        quota: u64,
+        used: u64,
+        from: &ConversationName,
+        name: &str,
+    ) -> Result<u64, Error> {
+        let mut budgets = self.budgets.lock();
+        let to_come = |(number, reserved): (u64, u64)| reserved.saturating_sub(self.fetched_bytes(number));
+        let taken = budgets.reserved().map(to_come).fold(used, u64::saturating_add);
+        match quota.saturating_sub(taken) {
+            0 => Err(Error::Usage(tr!(
+                "the fetched files that are here fill your share of this machine's disk: they are removed a day after you \
+                 saved them"
+            ))),
+            left => {
+                let number = self.start(from, name)?;
+                budgets.insert(number, left);
+                Ok(number)
+            }
         }
+    }
+
+    fn list_started(&self, progress: ProgressLock) -> u64 {
+        let number = progress.lock().number;
         let mut listed = self.listed.lock();
         listed.push_back(progress);
         let is_running = |one: &ProgressLock| one.lock().state == FetchState::Running;
@@ -75,7 +100,7 @@ impl SeatFetches {
         {
             listed.remove(oldest);
         }
-        Ok(number)
+        number
     }
 
     /// True if a fetch runs.
@@ -114,7 +139,7 @@ impl SeatFetches {
     /// Records the end of a fetch's thread; one that said nothing before has failed.
     pub(super) fn record_end(&self, number: u64) -> bool {
         self.running.lock().remove(number);
-        self.budgets.lock().remove(&number);
+        self.budgets.lock().remove(number, self.fetched_bytes(number));
         let Some(progress) = self.progress(number) else { return false };
         let mut progress = progress.lock();
         let is_silent = progress.state == FetchState::Running;
@@ -127,6 +152,10 @@ impl SeatFetches {
     /// Stops all; partial files are kept.
     pub(super) fn cancel(&self) {
         self.running.lock().cancel();
+    }
+
+    fn fetched_bytes(&self, number: u64) -> u64 {
+        self.progress(number).map_or(0, |progress| progress.lock().bytes)
     }
 
     fn progress(&self, number: u64) -> Option<ProgressLock> {

@@ -134,7 +134,7 @@ impl SeatTask {
             BackgroundEvent::Note(text) => feed.publish("note", json!({ "text": text })),
             BackgroundEvent::Problem(text) => feed.publish("problem", json!({ "text": text })),
             BackgroundEvent::Progress(number) => {
-                if fetches.is_over_budget(number) && fetches.stop(number) {
+                if !fetches.reserve_size(number) && fetches.stop(number) {
                     let words = || tr!("that is more than your share of this machine's disk: it was stopped");
                     feed.publish("problem", json!({ "text": TranslatedText::new(words) }));
                 }
