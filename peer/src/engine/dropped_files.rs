@@ -7,8 +7,10 @@
 //! |---|---|---|
 //! | drops | 1,000 | refused |
 //! | files of a drop | 10,000 | refused |
-//! | bytes of all | what the disk has and stays free; at the door the account's quota | refused |
+//! | bytes of all, with those that running uploads announced | what the disk has and stays free; at the door the account's quota | refused |
 //! | a drop that nobody shares or sends | 24 h | removed when a seat is taken |
+
+mod announced_uploads;
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -20,6 +22,7 @@ use shared::FileName;
 use shared::names::truncate_to_bytes;
 use walkdir::WalkDir;
 
+use self::announced_uploads::{AnnouncedUpload, AnnouncedUploads};
 use super::Error;
 use super::private_data::DROPS_FOLDER;
 use super::sends::accept_policy::MIN_FREE_BYTES;
@@ -42,12 +45,13 @@ pub struct DropId([u8; 16]);
 #[error("{}", tr!("the mark of a drop has 32 hex digits"))]
 pub struct InvalidDropId;
 
-/// The files that pages gave a profile.
+/// The files that pages gave a profile. Cheap to clone; clones count running uploads together.
 #[derive(Debug, Clone)]
 pub struct DroppedFiles {
     folder: PathBuf,
     /// Bytes of all drops together.
     quota: u64,
+    announced: AnnouncedUploads,
 }
 
 /// How far an upload is.
@@ -97,6 +101,7 @@ pub struct DropWriter {
     name: String,
     size: u64,
     written: u64,
+    announced: AnnouncedUpload,
 }
 
 impl DropError {
@@ -124,7 +129,7 @@ impl DropId {
 impl DroppedFiles {
     /// Returns the drops of the profile in this folder.
     pub fn of(home: &Path, quota: u64) -> Self {
-        Self { folder: home.join(DROPS_FOLDER), quota }
+        Self { folder: home.join(DROPS_FOLDER), quota, announced: AnnouncedUploads::default() }
     }
 
     /// Returns how far the upload of a file is.
@@ -147,12 +152,15 @@ impl DroppedFiles {
     /// [`DropError`].
     pub fn begin(&self, drop: DropId, name: &FileName, offset: u64, size: u64) -> Result<DropWriter, DropError> {
         let (parents, last) = split(name)?;
-        self.check_bounds(drop, size.saturating_sub(offset))?;
-        let folder = self.make_parents(drop, &parents)?;
-        let free = folder.free_space().ok().and_then(|free| free.bytes);
-        if free.is_some_and(|free| size.saturating_sub(offset).saturating_add(MIN_FREE_BYTES) > free) {
-            return Err(DropError::NoRoom);
-        }
+        let rest = size.saturating_sub(offset);
+        let (folder, announced) = self.announced.announce(rest, |others| {
+            let more = rest.saturating_add(others);
+            self.check_bounds(drop, more)?;
+            let folder = self.make_parents(drop, &parents)?;
+            let free = folder.free_space().ok().and_then(|free| free.bytes);
+            let has_room = free.is_none_or(|free| more.saturating_add(MIN_FREE_BYTES) <= free);
+            if has_room { Ok(folder) } else { Err(DropError::NoRoom) }
+        })?;
         if folder.file_identity(last).is_some() {
             return Err(DropError::Complete);
         }
@@ -164,7 +172,7 @@ impl DroppedFiles {
         }
         // The page may go back, to what it knows to have sent.
         file.set_len(offset).and_then(|()| file.seek(SeekFrom::Start(offset))).map_err(|why| self.disk_error(why))?;
-        Ok(DropWriter { folder, file, part, name: last.to_owned(), size, written: offset })
+        Ok(DropWriter { folder, file, part, name: last.to_owned(), size, written: offset, announced })
     }
 
     /// Returns the files and folders of a complete drop, which is kept from now on.
@@ -288,6 +296,7 @@ impl DropWriter {
         }
         self.file.write_all(bytes).map_err(|why| self.disk_error(why))?;
         self.written += bytes.len() as u64;
+        self.announced.record_written(bytes.len() as u64);
         Ok(())
     }
 
@@ -380,6 +389,22 @@ mod tests {
         assert!(!root.join("a").exists() && root.exists());
         drops.remove(&root.join("empty"));
         assert!(!root.exists());
+    }
+
+    #[test]
+    fn uploads_at_once_have_the_quota_together() {
+        let home = tempfile::tempdir().unwrap();
+        let drops = DroppedFiles::of(home.path(), 10);
+        let begin = |file: &str, size| drops.clone().begin(DROP, &name(file), 0, size);
+        let mut first = begin("a", 6).unwrap();
+        assert!(matches!(begin("b", 5), Err(DropError::Full)), "6 of 10 were announced");
+        let second = begin("b", 4).unwrap();
+        first.write(b"123").unwrap();
+        assert!(matches!(begin("c", 1), Err(DropError::Full)), "what is written counts once");
+        drop(second);
+        begin("c", 4).unwrap().write(b"1234").unwrap();
+        drop(first);
+        assert!(begin("d", 3).is_ok(), "what broke off counts as it lies there");
     }
 
     #[test]
