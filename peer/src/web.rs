@@ -77,7 +77,7 @@
 //! | streams of events | 128 | refused for the moment |
 //! | events that a browser has not read | those that its account's seat keeps: 1,024 and 4 MiB | `resync`: it loads all anew |
 //! | tickets for downloads | 256, 60 s, once each; to go on for 1 h with the same `ETag` | the oldest ends |
-//! | uploads at once, and what they may fill | 32; see [`crate::engine::dropped_files`] | refused |
+//! | uploads at once, and what they may fill | 32, 8 of one account; see [`crate::engine::dropped_files`] | refused |
 //! | drops that are hashed at once, fetches | 8 and 4 an account | refused |
 //! | messages, files of an answer | 1,000 and 20,000 | further calls; `more` |
 

@@ -12,6 +12,7 @@
 //! | fetches at once | 4 | refused |
 //! | ended fetches that are listed | 100 | the oldest is forgotten |
 //! | drops that are hashed at once | 8 | refused |
+//! | uploads at once | 8 | refused for the moment |
 //! | files of a fetch that are listed | 1,000 | only counted |
 
 mod drop_jobs;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -47,6 +49,8 @@ use crate::engine::{Error, LocalUser, run_blocking};
 
 /// The time for jobs to end with the seat.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+/// Uploads at once; a page has two.
+const MAX_UPLOADS: usize = 8;
 
 /// Where a seat's files go.
 #[derive(Debug, Clone)]
@@ -66,6 +70,8 @@ pub struct AccountSeat {
     pub(super) activity: Arc<SeatActivity>,
     pub(super) fetches: SeatFetches,
     pub(super) drops: DroppedFiles,
+    /// One account must not take all the uploads that a server has at once.
+    pub(super) uploads: Semaphore,
     /// `None` while another node is looked for.
     node: Mutex<Option<NodeApi>>,
     jobs: TaskTracker,
@@ -109,7 +115,8 @@ impl AccountSeat {
         let (fetches, told) = SeatFetches::new(me.clone(), folder, download_quota);
         let (feed, node) = (EventFeed::default(), Mutex::new(connection.timed_api()));
         let (jobs, cancelled) = (TaskTracker::new(), cancel.clone());
-        let seat = Arc::new(Self { me, feed, activity, fetches, drops, node, jobs, cancel: cancelled });
+        let uploads = Semaphore::new(MAX_UPLOADS);
+        let seat = Arc::new(Self { me, feed, activity, fetches, drops, uploads, node, jobs, cancel: cancelled });
         let task = SeatTask::new(seat.clone(), connection, told, cancel.clone());
         Ok((seat, task))
     }

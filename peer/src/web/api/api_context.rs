@@ -22,7 +22,7 @@ use crate::web::upload_turns::UploadTurns;
 const MAX_STREAMS: usize = 128;
 /// The same at a door, where a browser of each account has one.
 const MAX_DOOR_STREAMS: usize = 512;
-/// Uploads at once.
+/// Uploads at once, of all accounts.
 const MAX_UPLOADS: usize = 32;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

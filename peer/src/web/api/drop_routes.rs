@@ -60,6 +60,7 @@ pub(super) async fn upload(
 ) -> ApiAnswer {
     let (drop, name) = dropped_file(&uri)?;
     let (offset, size) = announced_range(&headers)?;
+    let _own_permit = page.seat.uploads.try_acquire().map_err(|_| ApiError::too_many(5))?;
     let _permit = context.uploads.try_acquire().map_err(|_| ApiError::too_many(5))?;
     let turn = context.upload_turns.take(turn_key(&page, drop, &name)).await;
     let (drops, shown) = (page.seat.drops.clone(), name.clone());
