@@ -52,6 +52,7 @@ mod common_words;
 pub(crate) mod context;
 mod lasting_action;
 mod name_suggestions;
+mod own_address;
 mod password_prompt;
 mod tracker_confirmation;
 mod tracker_selection;

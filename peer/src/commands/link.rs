@@ -2,7 +2,6 @@
 
 mod foreground_server;
 mod guest_answers;
-mod link_address;
 mod link_chat;
 mod link_events;
 mod link_list;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shared::safe_text::safe_path;
 
 use super::super::context::CommandContext;
-use super::link_address::own_address;
+use super::super::own_address::own_address;
 use crate::engine::guest_links::{GuestFile, GuestLink, LinkToken, MadeLink, link_files};
 use crate::engine::{Error, LocalUser};
 use crate::ui::{date_and_time, file_count, format_size, qr_code, qr_code_columns};
@@ -29,7 +29,7 @@ pub(super) struct PrintedLink {
 impl PrintedLink {
     /// Gathers what is printed of a new link, and records its address.
     pub(super) async fn new(me: &LocalUser, made: &MadeLink, port: u16) -> Result<Self, Error> {
-        let host = match own_address(me).await {
+        let host = match own_address(&me.tracker).await {
             std::net::IpAddr::V4(ip) => ip.to_string(),
             // Without brackets the port would be part of the address (RFC 3986, 3.2.2).
             std::net::IpAddr::V6(ip) => format!("[{ip}]"),

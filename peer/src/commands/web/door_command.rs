@@ -1,6 +1,6 @@
 //! `peer web --accounts`: the door for people who have nothing but a browser.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use localization::tr;
 use serde_json::json;
 
 use super::super::context::CommandContext;
+use super::super::own_address::own_address;
 use super::super::tracker_selection::tracker_for_password;
 use crate::engine::door::{DoorAccounts, DoorTracker};
 use crate::engine::door_pass::DoorPass;
@@ -16,7 +17,6 @@ use crate::engine::tracker_key::confirmed_key;
 use crate::engine::{Error, Notice, NoticeHandler, run_blocking};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::{Profile, ProfileError};
-use crate::sys::route_source;
 use crate::web::{DoorServer, DoorServerConfig, open_certificate, shown_fingerprint};
 
 /// The folder of the accounts, in the operator's.
@@ -85,15 +85,11 @@ fn log_notices() -> NoticeHandler {
     Arc::new(|notice: Notice| tracing::debug!("{notice:?}"))
 }
 
-/// Returns the address that others most likely reach: the one given, or the one towards the tracker.
+/// Returns the address at which others most likely reach the door: the one given, or the machine's own.
 async fn own_url(options: &DoorOptions, port: u16, tracker: &TrackerAddress) -> String {
     let ip = match options.listen.ip() {
         ip if !ip.is_unspecified() => ip,
-        _ => {
-            let candidates = tracker.candidates().await.unwrap_or_default();
-            let towards = candidates.into_iter().filter_map(route_source).find(|ip| !ip.is_unspecified());
-            towards.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
-        }
+        _ => own_address(tracker).await,
     };
     let scheme = if options.is_plain { "http" } else { "https" };
     format!("{scheme}://{}/", SocketAddr::new(ip, port))
