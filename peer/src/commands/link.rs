@@ -20,13 +20,13 @@ use self::printed_link::PrintedLink;
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::share::{resolve_working_folder, with_stop_timeout};
-use super::value_parsers::parse_size;
+use super::value_parsers::{parse_size, parse_time_within};
 use crate::engine::guest_links::{LinkRequest, LinkService, MadeLink, make_link, remove_link};
 use crate::engine::node::NodeHandle;
 use crate::engine::share::ShareEvent;
 use crate::engine::{Error, LocalUser, run_blocking};
 use crate::profile::Access;
-use crate::ui::{ShareBar, by_design_line, failure_lines, parse_age};
+use crate::ui::{ShareBar, by_design_line, failure_lines};
 
 /// The bytes that a link takes unless told.
 const USUAL_MAX_BYTES: u64 = 10_000_000_000;
@@ -188,9 +188,7 @@ async fn hash_with_bar(context: &CommandContext, me: &LocalUser, request: LinkRe
 
 /// Parses the life of a link, in milliseconds.
 fn parse_lifetime(text: &str) -> Result<i64, String> {
-    let no_time = |_| tr!("{text} is no time: say 30m, 2h or 7d", text = format_args!("{text:?}"));
-    let lifetime = parse_age(text).map_err(no_time)?;
-    if LIFETIME_MS.contains(&lifetime) { Ok(lifetime) } else { Err(tr!("a link lives from one minute to 400 days")) }
+    parse_time_within(text, LIFETIME_MS, || tr!("a link lives from one minute to 400 days"))
 }
 
 #[cfg(test)]

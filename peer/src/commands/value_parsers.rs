@@ -1,10 +1,13 @@
 //! Parsers of argument values that several commands have.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 
 use localization::tr;
 use shared::limits::MAX_ROOM_TOPIC_BYTES;
 use shared::{FileName, RoomName, RoomTopic};
+
+use crate::ui::parse_age;
 
 pub(super) fn count(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
@@ -55,6 +58,17 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     size.map_err(|_| {
         tr!("{text} is not a size: say 500M, 2G or 1.5 GiB, from 1k to 1000G", text = format_args!("{text:?}"))
     })
+}
+
+/// Parses a time such as `30m` or `7d`, in milliseconds; one beyond the bounds is refused with these words.
+pub(super) fn parse_time_within(
+    text: &str,
+    bounds: RangeInclusive<i64>,
+    refusal: impl FnOnce() -> String,
+) -> Result<i64, String> {
+    let no_time = |_| tr!("{text} is no time: say 30m, 2h or 7d", text = format_args!("{text:?}"));
+    let time = parse_age(text).map_err(no_time)?;
+    if bounds.contains(&time) { Ok(time) } else { Err(refusal()) }
 }
 
 /// Parses a file name; one that isn't valid as it is gets its escaped form.

@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use self::door_command::DoorOptions;
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
+use super::value_parsers::parse_time_within;
 use crate::engine::Error;
 use crate::engine::node::NodeLifetime;
 use crate::engine::node_connection::open_node;
 use crate::profile::Access;
 use crate::sys::open_in_browser;
-use crate::ui::parse_age;
 use crate::web::{AccountSeat, PageServer, PageServerConfig, SeatDisk};
 
 const HELP: CommandHelp = CommandHelp {
@@ -145,13 +145,8 @@ async fn announce(context: &CommandContext, server: &PageServer, no_open: bool) 
 
 /// Parses the time for which an account stays online.
 fn parse_stay(text: &str) -> Result<Duration, String> {
-    let no_time = |_| tr!("{text} is no time: say 30m, 2h or 7d", text = format_args!("{text:?}"));
-    let stay = parse_age(text).map_err(no_time)?;
-    if STAY_MS.contains(&stay) {
-        Ok(Duration::from_millis(stay.unsigned_abs()))
-    } else {
-        Err(tr!("an account stays online from one second to one day"))
-    }
+    let stay = parse_time_within(text, STAY_MS, || tr!("an account stays online from one second to one day"))?;
+    Ok(Duration::from_millis(stay.unsigned_abs()))
 }
 
 #[cfg(test)]
