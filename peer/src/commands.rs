@@ -54,6 +54,7 @@ mod lasting_action;
 mod name_suggestions;
 mod own_address;
 mod password_prompt;
+mod questions;
 mod tracker_confirmation;
 mod tracker_selection;
 mod user_resolution;

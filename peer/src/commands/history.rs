@@ -11,7 +11,7 @@ use shared::account_name::{shell_operand, speaker_label};
 use super::command_help::CommandHelp;
 use super::common_words::message_state_words;
 use super::context::CommandContext;
-use super::password_prompt::ask_yes_no;
+use super::questions::ask_yes_no;
 use super::user_resolution::{require_known_user, resolve_conversation};
 use super::value_parsers::count;
 use crate::engine::chat::{ConversationName, HistoryQuery, MessageDirection, MessageState, StoredMessage};

@@ -1,4 +1,4 @@
-//! Asking for passwords and for consent.
+//! Asking for passwords.
 //!
 //! Two passwords that look alike are the same, whatever keyboard or editor they came from: the text is normalized as
 //! RFC 8265 does for passwords (OpaqueString): spaces of other scripts become spaces, accents are composed (NFC).
@@ -17,10 +17,9 @@ use shared::tracker::Password;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use super::common_words::is_yes;
 use super::context::CommandContext;
 use crate::engine::{Error, ErrorKind, run_blocking};
-use crate::sys::{HiddenInputGuard, TypeAheadPolicy, discard_typed_ahead, job_control};
+use crate::sys::{HiddenInputGuard, TypeAheadPolicy, job_control};
 use crate::ui::{SecretInput, read_secret, write_prompt};
 
 #[derive(Debug, Args)]
@@ -136,23 +135,6 @@ pub(super) async fn read_password_change(
             Ok((PasswordCandidates(vec![right]), ask_twice(context, &tr!("New password:")).await?))
         }
     }
-}
-
-/// Asks a yes-or-no question; the end of input means no.
-pub(super) async fn ask_yes_no(context: &CommandContext, question: &str) -> Result<bool, Error> {
-    if context.no_input || !io::stdin().is_terminal() || job_control::is_in_background() {
-        return Ok(false);
-    }
-    // A key that was pressed before the question is no answer.
-    discard_typed_ahead()?;
-    context.output.prompt(&format!("{} ", tr!("{question} [y/N]", question)));
-    // Bounded: the input may be an endless line.
-    run_blocking(|| {
-        let mut answer = String::new();
-        io::stdin().lock().take(64).read_line(&mut answer)?;
-        Ok(is_yes(answer.trim()))
-    })
-    .await
 }
 
 async fn ask_twice(context: &CommandContext, label: &str) -> Result<Password, Error> {

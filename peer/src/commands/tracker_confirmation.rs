@@ -1,20 +1,16 @@
 //! First contact with a tracker: the user confirms its key before a password is sent.
 
-use std::io::{self, BufRead, IsTerminal, Read};
 use std::sync::Arc;
 
 use localization::{Language, current_language, tr};
 use shared::Fingerprint;
 
 use super::context::CommandContext;
+use super::questions::{ask_line, can_ask};
 use crate::engine::tracker_key::{TrackerKeyCheck, TrackerKeyPolicy};
-use crate::engine::{Error, NoticeHandler, run_blocking};
+use crate::engine::{Error, NoticeHandler};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::Profile;
-use crate::sys::{discard_typed_ahead, job_control};
-
-/// Bytes read of an answer; the line that a tracker prints fits several times.
-const MAX_ANSWER_BYTES: u64 = 1024;
 
 /// Returns the advice how to compare a key, and why. No line is longer than 40 columns.
 pub(super) fn key_advice() -> String {
@@ -73,24 +69,6 @@ pub(super) async fn confirm_tracker(
     // The user has just seen the key: no further notice.
     let in_silence: NoticeHandler = Arc::new(|_| {});
     check.confirm(key, &in_silence)
-}
-
-/// True if a person can answer a question.
-pub(super) fn can_ask(context: &CommandContext) -> bool {
-    !(context.no_input || context.output.is_json() || !io::stdin().is_terminal() || job_control::is_in_background())
-}
-
-/// Asks a question and reads one line; `None` at the end of input.
-pub(super) async fn ask_line(context: &CommandContext, question: &str) -> Result<Option<String>, Error> {
-    // A key that was pressed before the question is no answer.
-    discard_typed_ahead()?;
-    context.output.prompt(question);
-    run_blocking(|| {
-        let mut line = String::new();
-        let read = io::stdin().lock().take(MAX_ANSWER_BYTES).read_line(&mut line)?;
-        Ok((read > 0).then_some(line))
-    })
-    .await
 }
 
 /// Finds a key in pasted text: the key in groups or in one piece, or the line that the tracker printed.

@@ -7,9 +7,8 @@ use shared::Fingerprint;
 use shared::safe_text::safe_line;
 
 use super::context::CommandContext;
-use super::tracker_confirmation::{
-    TrackerChoice, ask_line, can_ask, confirm_tracker, key_advice, key_rows, pasted_key,
-};
+use super::questions::{ask_line, can_ask};
+use super::tracker_confirmation::{TrackerChoice, confirm_tracker, key_advice, key_rows, pasted_key};
 use crate::engine::Error;
 use crate::engine::tracker_discovery::{self, DiscoveredTrackers};
 use crate::engine::tracker_key::TrackerKeyPolicy;

@@ -10,7 +10,7 @@ use shared::{Fingerprint, UserName};
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::password_prompt::ask_yes_no;
+use super::questions::ask_yes_no;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::{Error, LocalUser, now_s, peer_lookup};

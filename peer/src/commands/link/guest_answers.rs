@@ -1,11 +1,12 @@
 //! Lines of a terminal that answer the guests of a link.
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use localization::tr;
 use tokio::sync::mpsc;
 
 use super::super::context::CommandContext;
+use super::super::questions::takes_lines;
 use crate::engine::guest_links::{GuestLink, GuestLinks};
 use crate::engine::{Error, run_blocking};
 use crate::ui::{InputLine, spawn_line_reader};
@@ -61,11 +62,6 @@ impl GuestAnswers {
             Err(why) => Err(why),
         }
     }
-}
-
-/// Returns whether somebody at a terminal may type answers.
-pub(super) fn takes_lines(context: &CommandContext) -> bool {
-    !context.no_input && !context.output.is_json() && io::stdin().is_terminal()
 }
 
 /// Returns the guest to whom a line goes, and its text: `2: text` names one, and without a name there may be only one.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::super::command_help::CommandHelp;
 use super::super::context::CommandContext;
-use super::guest_answers::takes_lines;
+use super::super::questions::takes_lines;
 use crate::engine::guest_links::{GuestConversation, GuestIdentity, GuestLink, GuestMessage, GuestPost, list_links};
 use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::{Error, LocalUser, run_blocking};

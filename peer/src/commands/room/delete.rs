@@ -10,7 +10,7 @@ use shared::tracker::room_request::RequestedChange;
 use super::{OwnRoom, RoomOperand, print_change};
 use crate::commands::command_help::CommandHelp;
 use crate::commands::context::CommandContext;
-use crate::commands::password_prompt::ask_yes_no;
+use crate::commands::questions::ask_yes_no;
 use crate::engine::Error;
 use crate::engine::room_actions::change_room;
 use crate::engine::room_contacts::record_departure;
