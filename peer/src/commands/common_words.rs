@@ -44,13 +44,14 @@ pub(super) fn all_of(items: &[String]) -> String {
     }
 }
 
-/// Returns true for a yes. An English one counts in each language, for the fingers of those who use several.
+/// Returns true for a yes, in any case. An English one counts in each language, for the fingers of those who use several.
 pub(super) fn is_yes(answer: &str) -> bool {
+    let answer = answer.to_lowercase();
     let is_of_language = match current_language() {
         Language::English => false,
-        Language::Portuguese => matches!(answer, "s" | "S" | "sim" | "Sim" | "SIM"),
+        Language::Portuguese => matches!(&*answer, "s" | "sim"),
     };
-    is_of_language || matches!(answer, "y" | "Y" | "yes")
+    is_of_language || matches!(&*answer, "y" | "yes")
 }
 
 #[cfg(test)]
@@ -61,10 +62,10 @@ mod tests {
 
     #[test]
     fn a_yes_is_one_in_the_language_of_the_question() {
-        for answer in ["y", "Y", "yes"] {
+        for answer in ["y", "Y", "yes", "Yes", "YES"] {
             assert!(Language::ALL.into_iter().all(|language| in_language(language, || is_yes(answer))), "{answer}");
         }
-        for answer in ["s", "S", "sim"] {
+        for answer in ["s", "S", "sim", "Sim", "SIM"] {
             assert!(in_language(Language::Portuguese, || is_yes(answer)), "{answer}");
             assert!(!is_yes(answer), "{answer}");
         }

@@ -96,12 +96,12 @@ fn question(address: &str, key: &Fingerprint) -> String {
 fn parse_answer(text: &str) -> KeyAnswer {
     // A lone `y` is not enough: an answer by habit must not confirm a key.
     let is_portuguese = current_language() == Language::Portuguese;
-    match text.trim() {
-        "yes" | "Yes" | "YES" => KeyAnswer::Yes,
-        "no" | "No" | "NO" | "n" | "N" => KeyAnswer::No,
-        "sim" | "Sim" | "SIM" if is_portuguese => KeyAnswer::Yes,
-        "não" | "Não" | "NÃO" | "nao" | "Nao" | "NAO" if is_portuguese => KeyAnswer::No,
-        text => pasted_key(text).map_or(KeyAnswer::Unclear, KeyAnswer::Key),
+    match &*text.trim().to_lowercase() {
+        "yes" => KeyAnswer::Yes,
+        "no" | "n" => KeyAnswer::No,
+        "sim" if is_portuguese => KeyAnswer::Yes,
+        "não" | "nao" if is_portuguese => KeyAnswer::No,
+        _ => pasted_key(text).map_or(KeyAnswer::Unclear, KeyAnswer::Key),
     }
 }
 
@@ -120,7 +120,9 @@ mod tests {
         for pasted in [&key.to_string(), &key_rows(&key), &line, &joined, &upper] {
             assert_eq!(parse_answer(pasted), KeyAnswer::Key(key), "{pasted}");
         }
-        assert_eq!(parse_answer("yes\n"), KeyAnswer::Yes);
+        for yes in ["yes\n", "Yes", " YES \r\n"] {
+            assert_eq!(parse_answer(yes), KeyAnswer::Yes);
+        }
         for no in ["no\n", " No \r\n", "n\n"] {
             assert_eq!(parse_answer(no), KeyAnswer::No);
         }
@@ -136,7 +138,7 @@ mod tests {
         for yes in ["sim\n", "Sim", "yes"] {
             assert_eq!(answer(yes), KeyAnswer::Yes, "{yes}");
         }
-        for no in ["não\n", "nao", "n", "no"] {
+        for no in ["não\n", "NÃO", "nao", "n", "no"] {
             assert_eq!(answer(no), KeyAnswer::No, "{no}");
         }
         for unclear in ["s\n", "y", "", "si"] {
