@@ -38,6 +38,9 @@ fn what_wants_the_terminal_says_so_and_ends() {
     }
     let text = ends(lab.stranger("carol").peer(["register", "carol"]).through_shell(BEHIND), 2);
     assert!(text.contains("--password-file FILE"), "{text}");
+    let key = "ab".repeat(32);
+    let text = ends(alice.peer(["trust", "--the-tracker", "--replace", &key]).through_shell(BEHIND), 2);
+    assert!(text.contains("nobody can be asked here"), "{text}");
     // What needs no keys needs no terminal.
     ends(alice.peer(["chat", "bob", "hi"]).through_shell(BEHIND), 0);
     assert!(!alice.peer(["whoami"]).run().exits(0).out().contains("online   yes"), "no node was left");

@@ -1,7 +1,5 @@
 //! The command `peer history`: prints messages, deletes them, or sets how long they are kept.
 
-use std::io::{self, IsTerminal};
-
 use clap::Args;
 use localization::tr;
 use serde_json::json;
@@ -11,7 +9,7 @@ use shared::account_name::{shell_operand, speaker_label};
 use super::command_help::CommandHelp;
 use super::common_words::message_state_words;
 use super::context::CommandContext;
-use super::questions::ask_yes_no;
+use super::questions::{ask_yes_no, require_answerer};
 use super::user_resolution::{require_known_user, resolve_conversation};
 use super::value_parsers::count;
 use crate::engine::chat::{ConversationName, HistoryQuery, MessageDirection, MessageState, StoredMessage};
@@ -182,14 +180,14 @@ async fn forget(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> 
     Ok(())
 }
 
-/// Returns whether the user at the terminal agrees; without a terminal, rejects with the command that has `--yes`.
+/// Returns whether the user at the terminal agrees; where nobody can be asked, rejects with the command that has `--yes`.
 async fn confirm_forgetting(
     context: &CommandContext,
     with: Option<&ConversationName>,
     older_ms: Option<i64>,
     question: &str,
 ) -> Result<bool, Error> {
-    if context.no_input || !io::stdin().is_terminal() {
+    require_answerer(context, || {
         let user = match with {
             Some(ConversationName::Person(user)) => format!(" {}", shell_operand(user)),
             // A shell takes a bare # for a comment.
@@ -199,8 +197,8 @@ async fn confirm_forgetting(
         // In seconds, which express every age exactly.
         let older = older_ms.map(|age| format!(" --older {}s", age / 1000)).unwrap_or_default();
         let again = format!("peer history --forget{older} --yes{user}");
-        return Err(Error::Usage(tr!("nobody can be asked here: `{again}` forgets them for good", again)));
-    }
+        tr!("nobody can be asked here: `{again}` forgets them for good", again)
+    })?;
     ask_yes_no(context, question).await
 }
 

@@ -14,7 +14,18 @@ const MAX_ANSWER_BYTES: u64 = 1024;
 
 /// True if a person can answer a question.
 pub(super) fn can_ask(context: &CommandContext) -> bool {
-    !(context.no_input || context.output.is_json() || !io::stdin().is_terminal() || job_control::is_in_background())
+    has_answerer(context) && !context.output.is_json()
+}
+
+/// Fails with [`Error::Usage`] where nobody can be asked; `again` says what to run instead.
+pub(super) fn require_answerer(context: &CommandContext, again: impl FnOnce() -> String) -> Result<(), Error> {
+    if has_answerer(context) { Ok(()) } else { Err(Error::Usage(again())) }
+}
+
+/// True if somebody is at the terminal, even if a program reads the output.
+fn has_answerer(context: &CommandContext) -> bool {
+    // A read from the background would stop this process (SIGTTIN).
+    !(context.no_input || !io::stdin().is_terminal() || job_control::is_in_background())
 }
 
 /// Returns whether somebody at a terminal may type answers.
@@ -35,9 +46,9 @@ pub(super) async fn ask_line(context: &CommandContext, question: &str) -> Result
     .await
 }
 
-/// Asks a yes-or-no question; the end of input means no.
+/// Asks a yes-or-no question; the end of input means no, and so does nobody to ask.
 pub(super) async fn ask_yes_no(context: &CommandContext, question: &str) -> Result<bool, Error> {
-    if context.no_input || !io::stdin().is_terminal() || job_control::is_in_background() {
+    if !has_answerer(context) {
         return Ok(false);
     }
     // A key that was pressed before the question is no answer.

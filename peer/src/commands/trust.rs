@@ -1,7 +1,5 @@
 //! The command `peer trust`.
 
-use std::io::{self, IsTerminal};
-
 use clap::Args;
 use localization::tr;
 use serde_json::json;
@@ -10,7 +8,7 @@ use shared::{Fingerprint, UserName};
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::questions::ask_yes_no;
+use super::questions::{ask_yes_no, require_answerer};
 use super::user_resolution::{LookupScope, resolve_arguments};
 use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::{Error, LocalUser, now_s, peer_lookup};
@@ -163,15 +161,15 @@ async fn trust_tracker(context: &CommandContext, replace: Option<Fingerprint>, y
     Ok(context.output.print_data(&format!("{address} {standing}"))?)
 }
 
-/// Returns whether the user agrees. Without a terminal only `yes` agrees: a script that pastes lines can't judge a key.
+/// Returns whether the user agrees. Where nobody can be asked only `yes` agrees: a script that pastes lines can't judge a key.
 async fn confirm_key(context: &CommandContext, question: &str, yes: bool, again: &str) -> Result<bool, Error> {
     if yes {
         return Ok(true);
     }
-    if context.no_input || !io::stdin().is_terminal() {
+    require_answerer(context, || {
         let advice = tr!("nobody can be asked here whether the key is right: if it is, run");
-        return Err(Error::Usage(format!("{advice}\n  {again}")));
-    }
+        format!("{advice}\n  {again}")
+    })?;
     let agreed = ask_yes_no(context, question).await?;
     if !agreed {
         context.output.note(&tr!("nothing was changed"));

@@ -1,7 +1,5 @@
 //! The command `peer room delete`.
 
-use std::io::{self, IsTerminal};
-
 use clap::Args;
 use localization::tr;
 use serde_json::json;
@@ -10,7 +8,7 @@ use shared::tracker::room_request::RequestedChange;
 use super::{OwnRoom, RoomOperand, print_change};
 use crate::commands::command_help::CommandHelp;
 use crate::commands::context::CommandContext;
-use crate::commands::questions::ask_yes_no;
+use crate::commands::questions::{ask_yes_no, require_answerer};
 use crate::engine::Error;
 use crate::engine::room_actions::change_room;
 use crate::engine::room_contacts::record_departure;
@@ -41,10 +39,8 @@ pub(super) async fn run(context: &CommandContext, args: RoomDeleteArgs) -> Resul
     let OwnRoom { me, room, .. } = OwnRoom::open(context, &args.operand, Access::Use).await?;
     let name = &room.name;
     if !args.yes {
-        if context.no_input || !io::stdin().is_terminal() {
-            let again = tr!("nobody can be asked here: `peer room delete {name} --yes` deletes it", name);
-            return Err(Error::Usage(again));
-        }
+        let again = || tr!("nobody can be asked here: `peer room delete {name} --yes` deletes it", name);
+        require_answerer(context, again)?;
         let members = room.members + room.keyless;
         let question = tr!(
             "Delete #{name}, with {n} members, for everybody?"
