@@ -12,7 +12,7 @@ fn command_groups() -> [CommandGroup; 6] {
         (tr!("Account"), &["register", "login", "passwd", "logout", "whoami", "profile", "config"]),
         (
             tr!("node of a user" => "Node"),
-            &["serve", "stop", "ui", "web", "link", "links", "events", "notify", "doctor", "completions"],
+            &["serve", "stop", "ui", "web", "link", "events", "notify", "doctor", "completions"],
         ),
         (
             tr!("People"),
@@ -80,4 +80,18 @@ pub(super) fn described_commands(program: &clap::Command) -> String {
         format!("{heading}:\n{}", lines.join("\n"))
     };
     grouped(program).into_iter().map(paragraph).collect::<Vec<_>>().join("\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::command_line;
+    use super::*;
+
+    #[test]
+    fn each_name_in_a_group_is_a_command() {
+        let program = command_line();
+        for name in command_groups().iter().flat_map(|(_, names)| *names) {
+            assert!(program.find_subcommand(name).is_some(), "{name}");
+        }
+    }
 }
