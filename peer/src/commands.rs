@@ -45,13 +45,17 @@ mod wish;
 mod wishes;
 
 // What several of them need.
+mod account_entry;
 mod bell;
 mod clipboard_errors;
 pub(crate) mod command_help;
 mod common_words;
 pub(crate) mod context;
+mod file_hashing;
 mod lasting_action;
+mod message_delivery;
 mod name_suggestions;
+mod node_checks;
 mod own_address;
 mod password_prompt;
 mod questions;

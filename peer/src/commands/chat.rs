@@ -2,7 +2,7 @@
 
 mod chat_filter;
 mod interrupted_send;
-pub(super) mod message_sending;
+mod message_sending;
 mod room_sending;
 
 use clap::Args;

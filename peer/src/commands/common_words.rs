@@ -3,6 +3,7 @@
 use localization::{Language, current_language, tr};
 
 use crate::engine::chat::MessageState;
+use crate::engine::share::ShareFreshness;
 use crate::profile::SendState;
 
 /// Returns a message's state in a word.
@@ -26,6 +27,19 @@ pub(super) fn send_state_words(state: SendState) -> String {
         SendState::Declined => tr!("state of a send" => "declined"),
         SendState::Ended => tr!("state of a send" => "ended"),
         SendState::Failed => tr!("state of a send" => "failed"),
+    }
+}
+
+/// Returns the remark after a listed file: why it can't be fetched, or not as it was hashed.
+pub(super) fn freshness_remark(state: &ShareFreshness, is_private: bool) -> String {
+    match state {
+        _ if is_private => {
+            format!("  {}", tr!("(never given to anybody: it belongs to an account's folder or holds a key)"))
+        }
+        ShareFreshness::Fresh | ShareFreshness::Touched => String::new(),
+        ShareFreshness::Changed { .. } => format!("  {}", tr!("(changed since it was hashed)")),
+        ShareFreshness::Missing => format!("  {}", tr!("(not there)")),
+        ShareFreshness::Unreadable(why) => format!("  {}", tr!("(can't be read: {why})", why)),
     }
 }
 

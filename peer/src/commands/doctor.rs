@@ -7,8 +7,7 @@ use shared::UserName;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::trust::reject_own_name;
-use super::user_resolution::{LookupScope, resolve_arguments};
+use super::user_resolution::{LookupScope, reject_own_name, resolve_arguments};
 use crate::engine::Error;
 use crate::engine::doctor::{DoctorReport, ExaminationRequest, Severity, examine, examine_user};
 use crate::net::silence_wait_notice;

@@ -19,7 +19,7 @@ pub(super) use self::link_events::link_event_handler;
 use self::printed_link::PrintedLink;
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::share::{resolve_working_folder, with_stop_timeout};
+use super::file_hashing::{resolve_working_folder, with_stop_timeout};
 use super::value_parsers::{parse_size, parse_time_within};
 use crate::engine::guest_links::{LinkRequest, LinkService, MadeLink, make_link, remove_link};
 use crate::engine::node::NodeHandle;

@@ -4,10 +4,11 @@ use clap::Args;
 use localization::tr;
 use shared::UserName;
 
+use super::account_entry::{AccountEntry, print_account};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
+use super::node_checks::require_no_node;
 use super::password_prompt::{PasswordArgs, read_password};
-use super::register::{AccountEntry, print_account, require_no_node};
 use super::tracker_selection::tracker_for_password;
 use crate::engine::{Error, tracker_account};
 

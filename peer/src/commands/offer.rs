@@ -11,12 +11,11 @@ use shared::names::name_encoding::display_name;
 use shared::peer::FileOffer;
 use shared::{FileName, UserName};
 
-use super::chat::message_sending;
 use super::command_help::CommandHelp;
+use super::common_words::freshness_remark;
 use super::context::CommandContext;
-use super::outbox;
-use super::share::with_stop_timeout;
-use super::shares::freshness_remark;
+use super::file_hashing::with_stop_timeout;
+use super::message_delivery;
 use super::user_resolution::{LookupScope, require_known_user, resolve_arguments};
 use super::value_parsers::parse_file_name;
 use crate::engine::chat::DeliveryReport;
@@ -112,7 +111,7 @@ async fn offer_files(
     for (number, offer) in offered.iter().enumerate() {
         let name = offer.name.clone();
         let told = tokio::select! {
-            told = message_sending::with_wait_notice(context, to, announce_offer(&me, to, &name)) => told,
+            told = message_delivery::with_wait_notice(context, to, announce_offer(&me, to, &name)) => told,
             () = context.cancel.cancelled() => return Err(report_interruption(context, &me, to, &offered[number..]).await),
         };
         let delivery = match told {
@@ -136,7 +135,7 @@ async fn offer_files(
                 to
             ));
         }
-        message_sending::print_delivery(context, to, &delivery)?;
+        message_delivery::print_delivery(context, to, &delivery)?;
     }
     Ok(())
 }
@@ -191,7 +190,7 @@ async fn withdraw(context: &CommandContext, mut to: UserName, files: &[PathBuf])
         file_offers::withdraw(&me.profile, &to, &name)?;
         // A queued announcement would point to a file that the recipient can't fetch any more.
         for untold in file_offers::undelivered_messages(&me.profile, &to, &name)? {
-            outbox::cancel_message(&me, &to, untold).await?;
+            message_delivery::cancel_message(&me, &to, untold).await?;
         }
         context.output.note(&tr!("offer withdrawn: {name}", name = display_name(name.as_str())));
     }

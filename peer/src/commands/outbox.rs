@@ -3,15 +3,13 @@
 use clap::{Args, Subcommand};
 use localization::tr;
 use serde_json::json;
-use shared::UserName;
-use shared::peer::MessageId;
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
+use super::message_delivery::cancel_message;
 use crate::engine::chat::delivery_state::time_left;
 use crate::engine::chat::{QueuedMessage, StoredMessage};
 use crate::engine::event_json::message_json;
-use crate::engine::node::{NodeHandle, NodeNeed};
 use crate::engine::{Error, LocalUser, now_ms};
 use crate::profile::{Access, Audience};
 use crate::ui::{date_and_time, message_line};
@@ -137,10 +135,4 @@ fn no_such_message(me: &LocalUser, id: &str) -> Result<String, Error> {
         Some(stored) => tr!("a message to {name} is signed and stays", name = stored.conversation()),
         None => tr!("no queued message {id} — see `peer outbox`", id),
     })
-}
-
-/// Removes a message from the outbox, through the node if one runs, so that views are told. Returns false if the
-/// message no longer waits.
-pub(super) async fn cancel_message(me: &LocalUser, to: &UserName, id: MessageId) -> Result<bool, Error> {
-    NodeHandle::perform_act(me, NodeNeed::Links, async |node| node.cancel(to, id).await).await
 }

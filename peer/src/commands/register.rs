@@ -2,17 +2,15 @@
 
 use clap::Args;
 use localization::tr;
-use serde_json::json;
-use shared::{Fingerprint, NewUserName, UserName};
+use shared::{NewUserName, UserName};
 
+use super::account_entry::{AccountEntry, print_account};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
+use super::node_checks::require_no_node;
 use super::password_prompt::{PasswordArgs, read_new_password};
 use super::tracker_selection::tracker_for_password;
-use crate::engine::node::running_status;
 use crate::engine::{Error, tracker_account};
-use crate::net::tracker::TrackerAddress;
-use crate::profile::Profile;
 
 const HELP: CommandHelp = CommandHelp {
     examples: "\
@@ -49,47 +47,4 @@ pub(super) async fn run(context: &CommandContext, args: RegisterArgs) -> Result<
     let notify = context.notify();
     let fingerprint = tracker_account::register(&profile, &tracker, &notify, user.clone(), password, None).await?;
     print_account(context, AccountEntry::Registration, &user, &tracker, fingerprint)
-}
-
-/// Rejects a change of the account while a node uses it.
-pub(super) async fn require_no_node(profile: &Profile) -> Result<(), Error> {
-    match running_status(profile).await? {
-        None => Ok(()),
-        Some(status) => Err(Error::Usage(tr!(
-            "{user} is online on this machine (process {pid}): run `peer stop` first, or use --home DIR for a second account",
-            user = status.user,
-            pid = status.pid
-        ))),
-    }
-}
-
-/// The way in which the profile got its account.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum AccountEntry {
-    Registration,
-    Login,
-}
-
-/// Prints the account that the profile now has.
-pub(super) fn print_account(
-    context: &CommandContext,
-    how: AccountEntry,
-    user: &UserName,
-    tracker: &TrackerAddress,
-    fingerprint: Fingerprint,
-) -> Result<(), Error> {
-    if context.output.is_json() {
-        let fields = json!({ "user": user, "fingerprint": fingerprint, "tracker": tracker.to_string() });
-        return Ok(context.output.print_object("account", &fields)?);
-    }
-    context.output.note(&match how {
-        AccountEntry::Registration => {
-            tr!("registered {user} at {tracker}; your key is {fingerprint}", user, tracker, fingerprint)
-        }
-        AccountEntry::Login => {
-            tr!("logged in as {user} at {tracker}; your key is {fingerprint}", user, tracker, fingerprint)
-        }
-    });
-    context.output.note(&tr!("next: `peer share PATH`, then `peer serve`; `peer list` shows who is online"));
-    Ok(())
 }

@@ -15,11 +15,12 @@ use shared::names::name_encoding::display_name;
 use shared::{FileName, RoomName};
 
 use self::receipt_wait::{AwaitedSend, ReceiptWait};
-use super::chat::message_sending;
 use super::command_help::{CommandHelp, room_quoting};
 use super::context::CommandContext;
+use super::file_hashing::{resolve_working_folder, with_stop_timeout};
+use super::message_delivery;
+use super::node_checks::require_reachable_node;
 use super::sends;
-use super::share::{require_reachable_node, resolve_working_folder, with_stop_timeout};
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::parse_file_name;
 use crate::engine::chat::{ConversationName, compose_room_send, describe_send};
@@ -259,7 +260,7 @@ async fn announce_and_wait(
         print_begun(context, to, send, *is_resumed)?;
         let has_receipts = match to {
             ConversationName::Person(user) => {
-                let announcing = message_sending::with_wait_notice(context, user, node.announce_send(send.number));
+                let announcing = message_delivery::with_wait_notice(context, user, node.announce_send(send.number));
                 let SendAnnouncement { report, receipts } = tokio::select! {
                     announced = announcing => announced?,
                     () = context.cancel.cancelled() => return Err(interrupted(context, begun)),

@@ -9,7 +9,7 @@ use super::command_help::CommandHelp;
 use super::common_words::send_state_words;
 use super::context::CommandContext;
 use super::lasting_action::{LastingAction, LastingChange, find_lasting};
-use super::outbox;
+use super::message_delivery::cancel_message;
 use crate::engine::chat::describe_send;
 use crate::engine::sends::end_send;
 use crate::engine::{Error, ErrorKind, LocalUser, run_blocking};
@@ -100,7 +100,7 @@ async fn end(context: &CommandContext, me: &LocalUser, send: &OutgoingSend) -> R
     }
     if let (Some(id), Some(to)) = (send.id, send.audience.person()) {
         // Told of it already: then there is nothing to drop.
-        match outbox::cancel_message(me, to, id).await {
+        match cancel_message(me, to, id).await {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::Disk => return Err(error),
             Err(error) => tracing::debug!("the message of the send stays: {error}"),

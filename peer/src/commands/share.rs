@@ -1,8 +1,7 @@
 //! The command `peer share`.
 
 use std::ops::ControlFlow;
-use std::path::{Component, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use clap::Args;
 use localization::tr;
@@ -11,6 +10,8 @@ use shared::{FileName, RoomName};
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
+use super::file_hashing::{STOP_TIMEOUT, resolve_working_folder, with_stop_timeout};
+use super::node_checks::require_reachable_node;
 use super::value_parsers::{parse_file_name, parse_room_name};
 use crate::engine::node::{announce_shares, running_status};
 use crate::engine::room_contacts::find_room_audience;
@@ -18,9 +19,6 @@ use crate::engine::share::{self, OmissionReason, OmissionReport, ShareSummary};
 use crate::engine::{Error, ErrorKind, run_blocking};
 use crate::profile::{Access, Audience, Profile};
 use crate::ui::{ShareBar, by_design_line, failure_line, failure_lines, format_size};
-
-/// Time for hashing to notice an interruption.
-const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 const HELP: CommandHelp = CommandHelp {
     examples: "\
@@ -95,14 +93,6 @@ pub(super) async fn run(context: &CommandContext, args: ShareArgs) -> Result<(),
         }
     }
     outcome
-}
-
-/// Replaces `.` by the name that the shell shows: the folder may have been entered through a symbolic link.
-pub(super) fn resolve_working_folder(path: PathBuf) -> PathBuf {
-    let is_here = path.components().eq([Component::CurDir]);
-    let here = std::env::var_os("PWD").map(PathBuf::from).filter(|_| is_here);
-    // PWD is only a hint: it may be inherited from another process.
-    here.filter(|here| here.is_absolute() && here.canonicalize().ok() == path.canonicalize().ok()).unwrap_or(path)
 }
 
 /// Returns an error if a requested file is not shared. Hidden files and links left out of a folder are no error, as
@@ -220,19 +210,6 @@ async fn hash_with_bar(
     Ok(summary)
 }
 
-/// Waits for work that notices an interruption by itself, up to [`STOP_TIMEOUT`]: a disk may hang.
-pub(super) async fn with_stop_timeout<T>(
-    context: &CommandContext,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    tokio::pin!(work);
-    tokio::select! {
-        done = &mut work => return done,
-        () = context.cancel.cancelled() => {}
-    }
-    tokio::time::timeout(STOP_TIMEOUT, work).await.unwrap_or(Err(Error::Interrupted))
-}
-
 /// Shares fetched files with an audience under these names. A failure is only a warning: the files were fetched.
 pub(super) async fn share_fetched(context: &CommandContext, audience: Audience, files: Vec<(PathBuf, FileName)>) {
     if files.is_empty() {
@@ -251,9 +228,4 @@ pub(super) async fn share_fetched(context: &CommandContext, audience: Audience, 
         Err(why) if why.is_closed_pipe() => {}
         Err(why) => context.output.warning(&tr!("what was fetched is not all shared: {why}", why)),
     }
-}
-
-/// Fails if a running node can't be told; called before the profile is changed.
-pub(super) async fn require_reachable_node(profile: &Profile) -> Result<(), Error> {
-    running_status(profile).await.map(drop)
 }

@@ -9,6 +9,7 @@ use shared::RoomId;
 use shared::names::name_encoding::display_name;
 
 use super::command_help::CommandHelp;
+use super::common_words::freshness_remark;
 use super::context::CommandContext;
 use super::share::omissions_json;
 use crate::engine::Error;
@@ -191,19 +192,6 @@ impl SharedRoom {
                 share["open"] = json!(is_open);
             }
         }
-    }
-}
-
-/// Returns the remark after a listed file: why it can't be fetched, or not as it was hashed.
-pub(super) fn freshness_remark(state: &ShareFreshness, is_private: bool) -> String {
-    match state {
-        _ if is_private => {
-            format!("  {}", tr!("(never given to anybody: it belongs to an account's folder or holds a key)"))
-        }
-        ShareFreshness::Fresh | ShareFreshness::Touched => String::new(),
-        ShareFreshness::Changed { .. } => format!("  {}", tr!("(changed since it was hashed)")),
-        ShareFreshness::Missing => format!("  {}", tr!("(not there)")),
-        ShareFreshness::Unreadable(why) => format!("  {}", tr!("(can't be read: {why})", why)),
     }
 }
 

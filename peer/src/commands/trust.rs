@@ -9,9 +9,9 @@ use shared::{Fingerprint, UserName};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::questions::{ask_yes_no, require_answerer};
-use super::user_resolution::{LookupScope, resolve_arguments};
+use super::user_resolution::{LookupScope, reject_own_name, resolve_arguments};
 use crate::engine::node::{NodeHandle, NodeNeed};
-use crate::engine::{Error, LocalUser, now_s, peer_lookup};
+use crate::engine::{Error, now_s, peer_lookup};
 use crate::net::tracker::TrackerAddress;
 use crate::profile::{Access, KnownTracker, KnownUser, Profile, TrackerKeyTrust};
 use crate::ui::date;
@@ -111,14 +111,6 @@ async fn trust_user(
         true => tr!("{user} {fingerprint} first met {date}, verified", user, fingerprint, date),
         false => tr!("{user} {fingerprint} first met {date}, not verified", user, fingerprint, date),
     })?)
-}
-
-/// Rejects the profile's own user, whose key is never pinned.
-pub(super) fn reject_own_name(me: &LocalUser, user: &UserName) -> Result<(), Error> {
-    if *user == me.user {
-        return Err(Error::Usage(tr!("{user} is you: `peer whoami` shows your key", user)));
-    }
-    Ok(())
 }
 
 async fn trust_tracker(context: &CommandContext, replace: Option<Fingerprint>, yes: bool) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use shared::{FileName, RoomName};
 
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
-use super::share::require_reachable_node;
+use super::node_checks::require_reachable_node;
 use super::shares::{SharedRoom, nothing_shared_note};
 use super::value_parsers::{parse_room_name, parse_share_pattern};
 use crate::engine::node::announce_shares;

@@ -187,6 +187,14 @@ fn unique_match(name: &UserName, all: Vec<UserName>) -> Result<Option<UserName>,
     }
 }
 
+/// Rejects the profile's own user, whose key is never pinned.
+pub(super) fn reject_own_name(me: &LocalUser, user: &UserName) -> Result<(), Error> {
+    if *user == me.user {
+        return Err(Error::Usage(tr!("{user} is you: `peer whoami` shows your key", user)));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,8 +10,7 @@ use shared::fingerprint::safety_number;
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::questions::ask_yes_no;
-use super::trust::reject_own_name;
-use super::user_resolution::{LookupScope, resolve_arguments};
+use super::user_resolution::{LookupScope, reject_own_name, resolve_arguments};
 use crate::engine::{Error, now_s};
 use crate::profile::Access;
 

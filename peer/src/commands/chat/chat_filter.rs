@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::super::context::CommandContext;
-use super::message_sending::{WAIT_NOTICE_DELAY, note_queued, note_waiting};
+use super::super::message_delivery::{WAIT_NOTICE_DELAY, note_queued, note_waiting};
 use crate::engine::chat::{self, HistoryQuery, MessageDirection, MessageState, StoredMessage};
 use crate::engine::node::{FlushReport, NodeApi, NodeHandle, NodeLifetime};
 use crate::engine::node_connection;

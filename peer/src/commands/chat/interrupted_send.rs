@@ -9,7 +9,8 @@ use shared::peer::MessageId;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::context::CommandContext;
-use super::super::outbox;
+use super::super::message_delivery::cancel_message;
+use super::super::outbox::SHORT_ID_DIGITS;
 use crate::engine::chat::MessageState;
 use crate::engine::node::NodeHandle;
 use crate::engine::{Error, LocalUser, run_blocking};
@@ -45,7 +46,7 @@ pub(super) async fn report_interrupted_send(
     id: MessageId,
     now: bool,
 ) -> Error {
-    let short: String = id.to_string().chars().take(outbox::SHORT_ID_DIGITS).collect();
+    let short: String = id.to_string().chars().take(SHORT_ID_DIGITS).collect();
     let outcome = timeout(CANCEL_TIMEOUT, settle_interrupted_send(me, to, id, now)).await;
     let (words, state) = match outcome {
         Ok(Ok(InterruptedSend::NotSent)) => (tr!("interrupted: the message was not sent"), None),
@@ -94,7 +95,7 @@ async fn settle_interrupted_send(
             Some(state) if !state.is_queued() => return Ok(InterruptedSend::Delivered),
             Some(_) if !now => return Ok(InterruptedSend::Queued),
             Some(state) => {
-                let taken = match outbox::cancel_message(me, to, id).await {
+                let taken = match cancel_message(me, to, id).await {
                     Ok(taken) => taken,
                     // The outbox belongs to the profile: it can be changed without the node's help.
                     Err(why) => {
