@@ -103,6 +103,7 @@ mod guest_admission;
 mod guest_pages;
 mod http_server;
 mod http_text;
+mod json_answer;
 mod link_event;
 mod link_host_task;
 mod link_routes;

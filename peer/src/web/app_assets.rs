@@ -1,10 +1,9 @@
 //! The files of the page, built into the program.
 
+use super::http_text::header_text;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-
-use super::guest_admission::header_text;
 
 /// Names the files of the page: each with its name in the address, and its content.
 macro_rules! app_files {

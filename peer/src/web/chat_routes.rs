@@ -7,17 +7,17 @@ use axum::Extension;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::address_limits::GuestPeer;
 use super::chat_stream::ChatStream;
 use super::chunk_body::ChunkBody;
-use super::guest_admission::{AnswerForm, GuestRefusal, admit, header_text};
-use super::http_text::form_fields;
+use super::guest_admission::{AnswerForm, GuestRefusal, admit};
+use super::http_text::{LAST_EVENT_ID, form_fields, header_text};
+use super::json_answer::terminal_json_response;
 use super::link_event::LinkEvent;
-use super::upload_routes::json_answer;
 use super::web_context::WebContext;
 use crate::engine::guest_links::{AdmittedGuest, GuestChatError, GuestMessageRequest};
 use crate::engine::run_blocking;
@@ -26,7 +26,6 @@ use crate::engine::run_blocking;
 const MAX_BODY_BYTES: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 const EVENT_STREAM: &str = "text/event-stream";
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Answers with the conversation of a guest: as a stream where that is asked for, else what there is now.
 pub(super) async fn conversation(
@@ -53,7 +52,7 @@ pub(super) async fn conversation(
         let links = context.links.clone();
         let view = run_blocking(move || links.chat_view(&guest, after)).await?;
         let name = view.who.and_then(|who| who.name);
-        Ok(json_answer(StatusCode::OK, &json!({ "name": name, "messages": view.messages })))
+        Ok(terminal_json_response(StatusCode::OK, &json!({ "name": name, "messages": view.messages })))
     };
     answered.await.unwrap_or_else(|refusal: GuestRefusal| refusal.answer(&context.frame, form))
 }
@@ -79,7 +78,7 @@ pub(super) async fn write(
         let (post, is_new) = posted?;
         let answer = match form.is_html() {
             true => to_page(&guest),
-            false => json_answer(StatusCode::CREATED, &json!(post.message)),
+            false => terminal_json_response(StatusCode::CREATED, &json!(post.message)),
         };
         if is_new {
             (context.events)(LinkEvent::Written { address: peer.ip(), post });

@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Body as HttpBody;
 
 use super::address_limits::GuestPeer;
-use super::guest_admission::{AnswerForm, GuestRefusal, HTML, admit, header_text};
+use super::guest_admission::{AnswerForm, GuestRefusal, HTML, admit};
+use super::http_text::header_text;
 use super::link_event::LinkEvent;
 use super::multipart_form::{FormEvent, MultipartForm};
 use super::upload_receiver::{READ_PATIENCE, run_sink};

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, COOKIE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::address_limits::GuestAddress;
 use super::guest_pages::PageFrame;
-use super::http_text::cookie_value;
+use super::http_text::{cookie_value, header_text};
 use super::page_texts::PageLanguage;
 use super::web_context::WebContext;
 use crate::engine::guest_links::{AdmittedGuest, GuestChatError, GuestCredential, GuestFileFault, GuestUploadError};
@@ -210,9 +210,4 @@ pub(super) async fn admit(
             Err(GuestRefusal::Unauthorised)
         }
     }
-}
-
-/// Returns a header as text, if it is there and is text.
-pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
 }

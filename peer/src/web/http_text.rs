@@ -26,6 +26,14 @@ impl fmt::Display for HtmlText<'_> {
     }
 }
 
+/// The number of the last event that a browser got from a stream.
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Returns a header as text, if it is there and is text.
+pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
 /// Returns bytes for one segment of a path or one value of a query: all but letters, digits and `-._~` as `%XX`.
 pub(super) fn percent_encoded(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());

@@ -12,7 +12,8 @@ use axum::{Extension, Router};
 
 use super::answer_headers::{FETCH_SITE, add_common_headers};
 use super::archive_layout::ArchiveFormat;
-use super::guest_admission::{AnswerForm, header_text};
+use super::guest_admission::AnswerForm;
+use super::http_text::header_text;
 use super::request_origin::{RequestOrigin, is_own_host};
 use super::web_context::WebContext;
 use super::{chat_routes, download_routes, form_upload, page_routes, upload_routes};

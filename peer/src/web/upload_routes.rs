@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use localization::tr;
 use serde_json::{Value, json};
-use shared::safe_text::safe_json;
 
 use super::address_limits::GuestPeer;
 use super::byte_range::uploaded_range;
-use super::guest_admission::{AnswerForm, GuestRefusal, admit, header_text};
-use super::http_text::{form_fields, percent_decoded};
+use super::guest_admission::{AnswerForm, GuestRefusal, admit};
+use super::http_text::{form_fields, header_text, percent_decoded};
+use super::json_answer::terminal_json_response;
 use super::link_event::LinkEvent;
 use super::upload_receiver::{ReceivedUpload, UploadBreak, UploadSink, receive_upload, run_sink};
 use super::web_context::WebContext;
@@ -52,8 +52,10 @@ pub(super) async fn state(
         };
         let links = context.links.clone();
         match run_sink(move || links.upload_offset(&guest, &announced)).await {
-            Ok(offset) => Ok(json_answer(StatusCode::OK, &json!({ "offset": offset }))),
-            Err(GuestUploadError::Complete(placed)) => Ok(json_answer(StatusCode::OK, &placed_json(&placed))),
+            Ok(offset) => Ok(terminal_json_response(StatusCode::OK, &json!({ "offset": offset }))),
+            Err(GuestUploadError::Complete(placed)) => {
+                Ok(terminal_json_response(StatusCode::OK, &placed_json(&placed)))
+            }
             Err(error) => Err(error.into()),
         }
     };
@@ -72,7 +74,7 @@ pub(super) async fn upload(
     match taken {
         Ok(response) => response,
         Err(GuestRefusal::Upload(GuestUploadError::WrongOffset(offset))) => {
-            json_answer(StatusCode::CONFLICT, &json!({ "offset": offset }))
+            terminal_json_response(StatusCode::CONFLICT, &json!({ "offset": offset }))
         }
         Err(refusal) => refusal.answer(&context.frame, AnswerForm::of(&headers)),
     }
@@ -102,15 +104,17 @@ async fn take_upload(
     let placed = match begun {
         Ok((writer, turn)) => match receive_upload(body, sink(writer), turn).await? {
             ReceivedUpload::Whole(placed) => placed,
-            ReceivedUpload::Part(offset) => return Ok(json_answer(StatusCode::ACCEPTED, &json!({ "offset": offset }))),
+            ReceivedUpload::Part(offset) => {
+                return Ok(terminal_json_response(StatusCode::ACCEPTED, &json!({ "offset": offset })));
+            }
         },
         // Whoever didn't hear the answer gets it again; what comes with it is not read.
         Err(GuestUploadError::Complete(placed)) => {
-            return Ok(json_answer(StatusCode::CREATED, &placed_json(&placed)));
+            return Ok(terminal_json_response(StatusCode::CREATED, &placed_json(&placed)));
         }
         Err(error) => return Err(error.into()),
     };
-    let answer = json_answer(StatusCode::CREATED, &placed_json(&placed));
+    let answer = terminal_json_response(StatusCode::CREATED, &placed_json(&placed));
     let PlacedUpload { name, size, hash } = placed;
     (context.events)(LinkEvent::Received { link: link.number, address: peer.ip(), name, size, hash });
     Ok(answer)
@@ -196,9 +200,4 @@ fn last_segment(path: &str) -> Vec<u8> {
 
 fn placed_json(placed: &PlacedUpload) -> Value {
     json!({ "name": placed.name, "size": placed.size, "hash": placed.hash })
-}
-
-/// Returns an answer for programs, which a terminal shows safely as well.
-pub(super) fn json_answer(status: StatusCode, value: &Value) -> Response {
-    (status, [(CONTENT_TYPE, "application/json")], format!("{}\n", safe_json(value.to_string()))).into_response()
 }

@@ -6,11 +6,11 @@ use axum::response::{IntoResponse, Response};
 use localization::tr;
 use serde_json::{Value, json};
 
-use super::json_answer::json_response;
 use super::session_mode::SessionMode;
 use crate::engine::{Error, ErrorKind};
 use crate::util::TranslatedText;
-use crate::web::guest_admission::header_text;
+use crate::web::http_text::header_text;
+use crate::web::json_answer::json_response;
 use crate::web::page_texts::PageLanguage;
 
 /// An error of a request.

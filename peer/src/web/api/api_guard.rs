@@ -12,7 +12,7 @@ use localization::tr;
 use super::api_context::ApiContext;
 use super::api_error::ApiError;
 use crate::web::answer_headers::{FETCH_SITE, add_common_headers};
-use crate::web::guest_admission::header_text;
+use crate::web::http_text::header_text;
 use crate::web::request_origin::{RequestOrigin, is_own_host};
 
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \

@@ -16,12 +16,11 @@ use serde_json::Value;
 
 use super::api_context::ApiContext;
 use super::api_error::ApiError;
-use super::json_answer::json_response;
 use crate::engine::ErrorKind;
 use crate::engine::node::NodeApi;
 use crate::web::account_seat::AccountSeat;
-use crate::web::guest_admission::header_text;
-use crate::web::http_text::form_fields;
+use crate::web::http_text::{form_fields, header_text};
+use crate::web::json_answer::json_response;
 use crate::web::page_session::PageSession;
 
 /// Bytes of a request's body, uploads apart, and the time for it to come.

@@ -8,12 +8,12 @@ use shared::peer::{ChatMessage, MessageId};
 
 use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, ApiBody, ApiPath, ApiQuery, PageSeat, answer, done, parsed};
-use super::json_answer::json_response;
 use crate::engine::chat::{self, ConversationName, HistoryQuery, MessageState};
 use crate::engine::event_json::post_json;
 use crate::engine::node::NodeApi;
 use crate::engine::run_blocking;
 use crate::web::account_seat::placed_message;
+use crate::web::json_answer::json_response;
 
 /// Messages of an answer, unless told, and at most.
 const USUAL_LIMIT: usize = 100;

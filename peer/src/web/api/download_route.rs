@@ -26,8 +26,7 @@ use crate::engine::{Error, run_blocking};
 use crate::sys::open_regular;
 use crate::web::byte_range::answer_range;
 use crate::web::file_tickets::DownloadTicket;
-use crate::web::guest_admission::header_text;
-use crate::web::http_text::{attachment, set_field};
+use crate::web::http_text::{attachment, header_text, set_field};
 use crate::web::piece_body::{PieceBody, PieceSource};
 
 /// Answers with the file of a ticket.

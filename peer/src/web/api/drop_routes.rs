@@ -15,14 +15,13 @@ use shared::{FileName, RoomName};
 use super::api_context::ApiContext;
 use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, ApiBody, ApiPath, PageSeat, answer, parsed};
-use super::json_answer::json_response;
 use crate::engine::ErrorKind;
 use crate::engine::chat::ConversationName;
 use crate::engine::dropped_files::{DropError, DropId, DropProgress, DropWriter};
 use crate::web::account_seat::{DropDestination, DropJob};
 use crate::web::byte_range::uploaded_range;
-use crate::web::guest_admission::header_text;
-use crate::web::http_text::percent_decoded;
+use crate::web::http_text::{header_text, percent_decoded};
+use crate::web::json_answer::json_response;
 use crate::web::upload_receiver::{ReceivedUpload, UploadBreak, UploadSink, receive_upload, run_sink};
 
 /// The audience of shared files.

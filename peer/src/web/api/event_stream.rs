@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use serde_json::json;
@@ -22,13 +22,12 @@ use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, PageSeat};
 use crate::web::account_seat::{AccountSeat, FeedPage, OpenStream};
 use crate::web::chunk_body::{ChunkBody, ChunkSource};
-use crate::web::guest_admission::header_text;
+use crate::web::http_text::{LAST_EVENT_ID, header_text};
 
 /// The time after which something is sent, so that a lost connection is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Bytes that are written at once, about.
 const CHUNK_BYTES: usize = 64 << 10;
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Begins a stream: after the event that the browser saw last, or from now on.
 pub(super) async fn events(State(context): State<Arc<ApiContext>>, page: PageSeat, headers: HeaderMap) -> ApiAnswer {

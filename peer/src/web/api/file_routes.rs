@@ -15,12 +15,12 @@ use shared::{ContentHash, FileName};
 use super::api_context::ApiContext;
 use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, ApiBody, ApiPath, ApiQuery, PageSeat, answer, done, parsed};
-use super::json_answer::json_response;
 use crate::engine::chat::ConversationName;
 use crate::engine::listed_files::list_shared_files;
 use crate::engine::tracker_search::search_files;
 use crate::web::file_tickets::DownloadTicket;
 use crate::web::http_text::percent_encoded;
+use crate::web::json_answer::json_response;
 
 /// Files of a search, unless told, and at most; files of a list, at most.
 const USUAL_FOUND: usize = 200;

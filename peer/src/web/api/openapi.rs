@@ -4,8 +4,8 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::api_request::ApiAnswer;
-use super::json_answer::json_response;
 use super::openapi_schemas::schemas;
+use crate::web::json_answer::json_response;
 
 /// An operation: method, path below `/api/v1`, what it does, the schema of its body, its status and the schema of its
 /// answer.

@@ -11,10 +11,10 @@ use shared::{RoomName, RoomTopic, UserName};
 
 use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, ApiBody, ApiPath, PageSeat, answer, parsed};
-use super::json_answer::json_response;
 use crate::engine::own_rooms::{change_own_room, create_own_room, join_by_name, leave_own_room};
 use crate::engine::room_actions::list_rooms;
 use crate::engine::tracker_account::new_idempotency_key;
+use crate::web::json_answer::json_response;
 
 /// A room to be made.
 #[derive(Debug, Deserialize)]

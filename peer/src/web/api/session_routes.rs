@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::api_context::ApiContext;
 use super::api_error::ApiError;
 use super::api_request::{ApiAnswer, PageSeat, answer};
-use super::json_answer::json_response;
 use super::session_mode::SessionMode;
 use crate::web::account_seat::AccountSeat;
+use crate::web::json_answer::json_response;
 
 /// Opens a session at a seat, or another tab of the one that the request has; returns the answer with its secret and its cookie.
 ///

@@ -20,7 +20,8 @@ use super::door_seats::DoorSeats;
 use crate::engine::door::{DoorAccounts, DoorConsent, DoorRefusal};
 use crate::web::address_attempts::{AddressAttempts, AttemptAllowance};
 use crate::web::address_limits::GuestPeer;
-use crate::web::api::{ApiBody, ApiContext, ApiError, json_response, session_answer};
+use crate::web::api::{ApiBody, ApiContext, ApiError, session_answer};
+use crate::web::json_answer::json_response;
 
 /// Wrong passwords of one address. An attempt counts until its password turns out to be right, and a class may begin at once.
 const WRONG_PASSWORDS: AttemptAllowance = AttemptAllowance { at_once: 20, regained_after: Duration::from_secs(30) };
