@@ -57,7 +57,7 @@ impl GuestPeer {
 
 /// The connections, or running uploads, that a server has at once.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ConnectionLimits {
+pub(super) struct AddressLimits {
     /// In all.
     pub(super) total: usize,
     /// Of one address.
@@ -66,12 +66,12 @@ pub(super) struct ConnectionLimits {
 
 /// The open connections of each address, or its running uploads. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct ConnectionCounts {
-    limits: ConnectionLimits,
+pub(super) struct AddressCounts {
+    limits: AddressLimits,
     open: Arc<Mutex<HashMap<GuestAddress, usize>>>,
 }
 
-impl Default for ConnectionLimits {
+impl Default for AddressLimits {
     fn default() -> Self {
         Self { total: MAX_CONNECTIONS, per_address: MAX_CONNECTIONS_PER_ADDRESS }
     }
@@ -79,24 +79,24 @@ impl Default for ConnectionLimits {
 
 /// A counted connection or upload, until it is dropped.
 #[derive(Debug)]
-pub(super) struct ConnectionPermit {
-    counts: ConnectionCounts,
+pub(super) struct AddressPermit {
+    counts: AddressCounts,
     address: GuestAddress,
 }
 
-impl ConnectionCounts {
+impl AddressCounts {
     /// Returns none yet.
-    pub(super) fn new(limits: ConnectionLimits) -> Self {
+    pub(super) fn new(limits: AddressLimits) -> Self {
         Self { limits, open: Arc::default() }
     }
 
     /// Returns the counts of uploads, which may trickle for as long as they like.
     pub(super) fn of_uploads() -> Self {
-        Self::new(ConnectionLimits { total: MAX_UPLOADS, per_address: MAX_UPLOADS_PER_ADDRESS })
+        Self::new(AddressLimits { total: MAX_UPLOADS, per_address: MAX_UPLOADS_PER_ADDRESS })
     }
 
     /// Counts a connection or an upload; `None` if it would be one too many.
-    pub(super) fn admit(&self, address: GuestAddress) -> Option<ConnectionPermit> {
+    pub(super) fn admit(&self, address: GuestAddress) -> Option<AddressPermit> {
         let mut counts = self.open.lock();
         let all: usize = counts.values().sum();
         let own = counts.get(&address).copied().unwrap_or(0);
@@ -104,11 +104,11 @@ impl ConnectionCounts {
             return None;
         }
         counts.insert(address, own + 1);
-        Some(ConnectionPermit { counts: self.clone(), address })
+        Some(AddressPermit { counts: self.clone(), address })
     }
 }
 
-impl Drop for ConnectionPermit {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
         let mut counts = self.counts.open.lock();
         match counts.get_mut(&self.address) {
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn connections_are_bounded_for_each_and_for_all() {
-        let counts = ConnectionCounts::new(ConnectionLimits::default());
+        let counts = AddressCounts::new(AddressLimits::default());
         let mut held: Vec<_> = (0..MAX_CONNECTIONS_PER_ADDRESS).map(|_| counts.admit(address("192.0.2.1"))).collect();
         assert!(held.iter().all(Option::is_some) && counts.admit(address("192.0.2.1")).is_none());
         held.pop();

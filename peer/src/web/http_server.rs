@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::address_limits::{ConnectionCounts, ConnectionLimits, ConnectionPermit, GuestAddress, GuestPeer};
+use super::address_limits::{AddressCounts, AddressLimits, AddressPermit, GuestAddress, GuestPeer};
 use super::stall_guard::StallGuard;
 use crate::engine::{Error, ErrorKind};
 
@@ -51,7 +51,7 @@ pub(super) struct HttpListener {
     listener: TcpListener,
     port: u16,
     tls: Option<TlsAcceptor>,
-    limits: ConnectionLimits,
+    limits: AddressLimits,
 }
 
 impl HttpListener {
@@ -79,12 +79,12 @@ impl HttpListener {
             listener,
             port,
             tls: tls.map(|tls| TlsAcceptor::from(Arc::new(tls))),
-            limits: ConnectionLimits::default(),
+            limits: AddressLimits::default(),
         })
     }
 
     /// Sets the bounds of connections.
-    pub(super) const fn with_limits(mut self, limits: ConnectionLimits) -> Self {
+    pub(super) const fn with_limits(mut self, limits: AddressLimits) -> Self {
         self.limits = limits;
         self
     }
@@ -96,7 +96,7 @@ impl HttpListener {
 
     /// Serves until `stop` is cancelled.
     pub(super) async fn serve(self, routes: Router, stop: CancellationToken) {
-        let counts = ConnectionCounts::new(self.limits);
+        let counts = AddressCounts::new(self.limits);
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -130,7 +130,7 @@ async fn serve_connection(
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
     routes: Router,
-    _permit: ConnectionPermit,
+    _permit: AddressPermit,
     stop: CancellationToken,
 ) {
     // Headers and body leave in separate writes.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::address_attempts::{AddressAttempts, WRONG_CODES};
-use super::address_limits::{ConnectionCounts, GuestAddress};
+use super::address_limits::{AddressCounts, GuestAddress};
 use super::chat_stream_slots::ChatStreamSlots;
 use super::guest_pages::PageFrame;
 use super::link_event::LinkEventHandler;
@@ -21,7 +21,7 @@ pub(super) struct WebContext {
     /// The names of this machine, besides its addresses.
     pub(super) own_names: Vec<String>,
     pub(super) bodies: BodyLimits,
-    pub(super) uploads: ConnectionCounts,
+    pub(super) uploads: AddressCounts,
     pub(super) upload_turns: UploadTurns,
     pub(super) events: LinkEventHandler,
     pub(super) chat_streams: ChatStreamSlots,
@@ -42,7 +42,7 @@ impl WebContext {
             frame,
             own_names,
             bodies: BodyLimits::with_rate(rate),
-            uploads: ConnectionCounts::of_uploads(),
+            uploads: AddressCounts::of_uploads(),
             upload_turns: UploadTurns::default(),
             events,
             chat_streams: ChatStreamSlots::default(),

@@ -11,7 +11,7 @@ use super::door_routes::{DoorEntry, entry_routes};
 use super::door_seats::DoorSeats;
 use crate::engine::door::DoorAccounts;
 use crate::engine::{Error, run_blocking};
-use crate::web::address_limits::ConnectionLimits;
+use crate::web::address_limits::AddressLimits;
 use crate::web::api::{ApiContext, SessionMode, api_router};
 use crate::web::http_server::{HttpListener, PortChoice};
 use crate::web::server_certificate::own_names;
@@ -19,7 +19,7 @@ use crate::web::server_certificate::own_names;
 /// The time between two looks for fetched files that are due.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 /// Connections at once: a browser has one for its events and a few more.
-const CONNECTIONS: ConnectionLimits = ConnectionLimits { total: 1024, per_address: 64 };
+const CONNECTIONS: AddressLimits = AddressLimits { total: 1024, per_address: 64 };
 
 /// What a door needs.
 pub struct DoorServerConfig<'a> {
