@@ -47,6 +47,7 @@ mod settings;
 mod share_roots;
 mod share_store;
 mod shared_folders;
+mod sql_integer;
 mod steady_clock;
 mod stored_message;
 mod wishes;

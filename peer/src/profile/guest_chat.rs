@@ -9,7 +9,7 @@ use shared::peer::MessageId;
 
 use super::guest_chat_bounds::{GuestChatBound, UsedRoom, charged_room, reached_bound};
 use super::guest_name::{GuestIdentity, GuestName};
-use super::stored_message::to_i64;
+use super::sql_integer::sql_integer;
 use super::{Profile, ProfileError};
 
 const MESSAGE_COLUMNS: &str = "seq, is_answer, at, text";
@@ -165,7 +165,7 @@ impl Profile {
         let sql = format!(
             "SELECT {MESSAGE_COLUMNS} FROM guest_message WHERE link = ?1 AND guest = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4"
         );
-        self.query_all(self.reader(), &sql, params![link, guest, after, to_i64(limit)], read_message)
+        self.query_all(self.reader(), &sql, params![link, guest, after, sql_integer(limit)], read_message)
     }
 
     /// Returns the last messages of a conversation after a place, the oldest first: `limit` at most, and about
@@ -183,7 +183,7 @@ impl Profile {
                  FROM guest_message WHERE link = ?1 AND guest = ?2 AND seq > ?3 ORDER BY seq DESC LIMIT ?4
              ) WHERE later_bytes < ?5 ORDER BY seq"
         );
-        let values = params![link, guest, after, to_i64(limit), to_i64(max_bytes)];
+        let values = params![link, guest, after, sql_integer(limit), sql_integer(max_bytes)];
         self.query_all(self.reader(), &sql, values, read_message)
     }
 

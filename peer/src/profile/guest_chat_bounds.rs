@@ -12,7 +12,7 @@
 use rusqlite::{Row, Transaction, params};
 use shared::limits::MESSAGE_OVERHEAD_BYTES;
 
-use super::stored_message::to_i64;
+use super::sql_integer::sql_integer;
 
 const MAX_CONVERSATIONS: i64 = 500;
 const MAX_CONVERSATIONS_OF_NETWORK: i64 = 64;
@@ -47,7 +47,7 @@ impl UsedRoom {
 
 /// Returns the bytes that a message counts.
 pub(super) fn charged_room(text: &str) -> i64 {
-    to_i64(text.len() + MESSAGE_OVERHEAD_BYTES)
+    sql_integer(text.len() + MESSAGE_OVERHEAD_BYTES)
 }
 
 /// Returns the bound that a message from a network would exceed; `known` is the state of its conversation, if it has one:

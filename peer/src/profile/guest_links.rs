@@ -15,6 +15,7 @@ use shared::content::Manifest;
 use shared::{ContentHash, FileName, GroupLayout};
 
 use super::guest_chat::remove_guest_chat;
+use super::sql_integer::sql_integer;
 use super::{Profile, ProfileError};
 use crate::sys::FileVersion;
 
@@ -144,7 +145,7 @@ impl Profile {
                     new.nonce,
                     new.token_hash,
                     new.folder.map(|folder| folder.as_os_str().as_bytes()),
-                    clamped(new.max_bytes),
+                    sql_integer(new.max_bytes),
                     new.is_once,
                     new.made_at,
                     new.expires_at,
@@ -163,7 +164,7 @@ impl Profile {
                     number,
                     file.name.as_str(),
                     file.path.as_os_str().as_bytes(),
-                    clamped(file.version.size),
+                    sql_integer(file.version.size),
                     file.version.mtime_ns,
                     file.version.ctime_ns,
                     file.version.inode.cast_signed(),
@@ -321,10 +322,6 @@ impl GuestFileRow {
             is_delivered: row.get(6)?,
         })
     }
-}
-
-pub(super) fn clamped(size: u64) -> i64 {
-    i64::try_from(size).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

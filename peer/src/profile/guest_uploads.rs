@@ -8,7 +8,7 @@
 use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
 use shared::ContentHash;
 
-use super::guest_links::clamped;
+use super::sql_integer::sql_integer;
 use super::{Profile, ProfileError};
 
 const MAX_UPLOADS: i64 = 10_000;
@@ -77,7 +77,7 @@ impl Profile {
             }
             transaction.execute(
                 "INSERT INTO guest_upload (link, key, name, size, part) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![link, key, name, clamped(size), part],
+                params![link, key, name, sql_integer(size), part],
             )?;
             let number = transaction.last_insert_rowid();
             let (name, part) = (name.to_owned(), part.to_owned());
@@ -107,7 +107,7 @@ impl Profile {
     ) -> Result<(), ProfileError> {
         let changed = self.writer()?.execute(
             "UPDATE guest_upload SET placed = ?2, size = ?3, hash = ?4 WHERE number = ?1",
-            params![number, placed, clamped(size), hash.as_bytes()],
+            params![number, placed, sql_integer(size), hash.as_bytes()],
         );
         self.db_result(changed).map(|_| ())
     }

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use shared::limits::MESSAGE_OVERHEAD_BYTES;
 
 use super::settings::PUT_SETTING;
-use super::stored_message::to_i64;
+use super::sql_integer::sql_integer;
 
 /// The setting with the highest place of a deleted message; places up to it are never used again.
 const SEQ_FLOOR_KEY: &str = "message_floor";
@@ -71,7 +71,7 @@ pub(super) fn recount_conversation(transaction: &Transaction<'_>, peer: &str) ->
                       WHERE peer = ?1 AND direction = 'in') END
              WHERE peer = ?1",
         )?
-        .execute(params![peer, to_i64(MESSAGE_OVERHEAD_BYTES)])
+        .execute(params![peer, sql_integer(MESSAGE_OVERHEAD_BYTES)])
         .map(|_| ())
 }
 

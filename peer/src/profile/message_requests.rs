@@ -17,7 +17,8 @@ use shared::limits::{
 use shared::peer::ChatMessage;
 
 use super::request_eviction::evict_largest_request;
-use super::stored_message::{charged_bytes, to_i64};
+use super::sql_integer::sql_integer;
+use super::stored_message::charged_bytes;
 use super::{Profile, ProfileError};
 
 /// The status of a conversation, as its quota depends on it.
@@ -101,7 +102,7 @@ impl RequestQuota {
     pub(super) fn store(&self, transaction: &Transaction<'_>, from: &UserName) -> rusqlite::Result<()> {
         let mut update = transaction
             .prepare_cached("UPDATE conversation SET request_count = ?2, request_bytes = ?3 WHERE peer = ?1")?;
-        update.execute(params![from.as_str(), to_i64(self.count), to_i64(self.bytes)]).map(|_| ())
+        update.execute(params![from.as_str(), sql_integer(self.count), sql_integer(self.bytes)]).map(|_| ())
     }
 
     fn cost(message: &ChatMessage) -> usize {

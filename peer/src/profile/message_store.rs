@@ -10,8 +10,9 @@ use shared::peer::{ChatMessage, MessageId};
 use super::incoming_sends;
 use super::message_deletion::next_seq;
 use super::message_requests::{self, RequestQuota};
+use super::sql_integer::sql_integer;
 use super::steady_clock::load_steady_clock;
-use super::stored_message::{MessageDirection, MessageState, charged_bytes, to_i64};
+use super::stored_message::{MessageDirection, MessageState, charged_bytes};
 use super::{Profile, ProfileError};
 
 /// The result of storing a message.
@@ -121,7 +122,7 @@ impl Profile {
                 transaction.execute(
                     "INSERT INTO conversation (peer, unread, unread_bytes) VALUES (?1, ?2, ?3)
                  ON CONFLICT (peer) DO UPDATE SET unread = ?2, unread_bytes = ?3",
-                    params![from.as_str(), to_i64(unread), to_i64(bytes)],
+                    params![from.as_str(), sql_integer(unread), sql_integer(bytes)],
                 )?;
                 if let Some(room) = request {
                     room.store(transaction, from)?;

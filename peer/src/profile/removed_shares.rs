@@ -10,7 +10,7 @@
 use rusqlite::{TransactionBehavior, params};
 use shared::FileName;
 
-use super::share_store::sql_limit;
+use super::sql_integer::sql_integer;
 use super::{Audience, Profile, ProfileError};
 
 const MAX_REMEMBERED: usize = 100_000;
@@ -42,7 +42,7 @@ impl Profile {
                 transaction.prepare_cached(remember)?.execute(params![audience, name.as_str(), now])?;
             }
             let count: i64 = transaction.query_row("SELECT count(*) FROM removed_share", [], |row| row.get(0))?;
-            let excess = count - sql_limit(MAX_REMEMBERED);
+            let excess = count - sql_integer(MAX_REMEMBERED);
             if excess > 0 {
                 transaction.execute(
                     "DELETE FROM removed_share WHERE (audience, name) IN

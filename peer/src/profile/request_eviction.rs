@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use shared::UserName;
 
 use super::message_deletion::{delete_messages, recount_conversation};
-use super::stored_message::to_i64;
+use super::sql_integer::sql_integer;
 
 /// Forgets all that somebody left who left more than `bytes`, and is neither accepted nor blocked nor `newcomer`; returns how
 /// many bytes that were. `None` when there is nobody.
@@ -26,7 +26,7 @@ pub(super) fn evict_largest_request(
                                   WHERE accepted = 0 AND peer <> ?1 AND peer NOT IN (SELECT user FROM blocked))
              ORDER BY (SELECT min(seq) FROM message WHERE message.peer = conversation.peer) LIMIT 1",
         )?
-        .query_row(params![newcomer.as_str(), to_i64(bytes)], |row| {
+        .query_row(params![newcomer.as_str(), sql_integer(bytes)], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
         })
         .optional()?;
@@ -100,7 +100,7 @@ mod tests {
         profile.block(&user("greedy1"), 1).unwrap();
         profile.accept(&user("greedy2")).unwrap();
         let share = MAX_BYTES_OF_STRANGERS / 299 + 1;
-        profile.writer().unwrap().execute("UPDATE conversation SET request_bytes = ?1", [to_i64(share)]).unwrap();
+        profile.writer().unwrap().execute("UPDATE conversation SET request_bytes = ?1", [sql_integer(share)]).unwrap();
         profile
             .writer()
             .unwrap()
@@ -119,7 +119,7 @@ mod tests {
             .unwrap()
             .execute(
                 "UPDATE conversation SET request_bytes = ?1 WHERE peer = 'alice'",
-                [to_i64(MAX_BYTES_OF_STRANGERS)],
+                [sql_integer(MAX_BYTES_OF_STRANGERS)],
             )
             .unwrap();
         let outcome = profile.store_incoming(&user("alice"), &[message(9, 10)], 1).unwrap();

@@ -11,6 +11,7 @@ use rusqlite::{OptionalExtension, Params, Row, Transaction, TransactionBehavior,
 use shared::content::Manifest;
 use shared::{ContentHash, FileName, GroupLayout, ZeroRuns};
 
+use super::sql_integer::sql_integer;
 use super::{Audience, Profile, ProfileError};
 use crate::sys::{FileVersion, VersionChange};
 
@@ -154,7 +155,7 @@ impl Profile {
             "SELECT {SHARE_COLUMNS}, rowid FROM share WHERE hash = ?1 AND audience = ?4 AND rowid > ?2
              ORDER BY rowid LIMIT ?3"
         );
-        let values = params![hash.as_bytes(), after, sql_limit(limit), audience.to_string()];
+        let values = params![hash.as_bytes(), after, sql_integer(limit), audience.to_string()];
         let rows: Vec<(i64, ShareRow)> =
             self.query_all(self.reader(), &query, values, |row| Ok((row.get(10)?, ShareRow::read(row)?)))?;
         rows.into_iter().map(|(number, row)| Ok((number, self.checked_share(row)?))).collect()
@@ -220,7 +221,7 @@ impl Profile {
         limit: usize,
     ) -> Result<SharePage, ProfileError> {
         // One more than asked for tells whether more follow.
-        let limit_and_one = sql_limit(limit.saturating_add(1));
+        let limit_and_one = sql_integer(limit.saturating_add(1));
         let condition = format!("{NAME_RANGE} AND audience = ?3 ORDER BY name LIMIT ?4");
         let mut shares = BTreeMap::new();
         for audience in audiences {
@@ -334,11 +335,6 @@ struct ShareRow {
 
 /// The version, hash, manifest and zero groups of a file.
 type HashedFileRow = (FileVersion, [u8; 32], Vec<u8>, Option<Vec<u8>>);
-
-/// Returns a limit as SQLite takes it.
-pub(super) fn sql_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
 
 /// Encodes runs of zeros; `None` for the many files without any.
 fn encode_zeros(zeros: &ZeroRuns) -> Option<Vec<u8>> {

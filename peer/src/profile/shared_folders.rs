@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use rusqlite::{TransactionBehavior, params};
 use shared::FileName;
 
-use super::share_store::{NAME_RANGE, sql_limit};
+use super::share_store::NAME_RANGE;
+use super::sql_integer::sql_integer;
 use super::{Audience, Profile, ProfileError};
 
 /// The condition for the folder `?1` of the audience `?2` and those below it, whose names sort between `?1/` and `?10`, the
@@ -102,7 +103,7 @@ impl Profile {
     ) -> Result<Vec<(FileName, Option<i64>)>, ProfileError> {
         let mut folders = BTreeMap::new();
         for audience in audiences {
-            let values = params![prefix, after, audience.to_string(), sql_limit(limit)];
+            let values = params![prefix, after, audience.to_string(), sql_integer(limit)];
             let rows: Vec<(String, Option<i64>)> = self.query_all(
                 self.reader(),
                 &format!(

@@ -244,8 +244,3 @@ pub(super) fn charged_bytes(message: &ChatMessage) -> usize {
     let offered = offer.map_or(0, |offer| offer.name.as_str().len());
     message.text.len() + offered + send.map_or(0, |send| send.name.as_str().len())
 }
-
-/// Returns a count as the database keeps it.
-pub(super) fn to_i64(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Transaction, params};
 use shared::RoomId;
 
 use crate::profile::message_deletion::delete_messages;
-use crate::profile::stored_message::to_i64;
+use crate::profile::sql_integer::sql_integer;
 use crate::profile::{Profile, ProfileError};
 
 /// Most signed bytes of a room.
@@ -81,7 +81,7 @@ pub(super) fn trim_history(transaction: &Transaction<'_>, room: i64, limit: u64)
                      ORDER BY bytes DESC LIMIT 1)
                  ORDER BY number LIMIT ?2",
             )?
-            .query_map(params![room, to_i64(BATCH)], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .query_map(params![room, sql_integer(BATCH)], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
         // What is left is passed on, and for the log to prune.
         if oldest.is_empty() {

@@ -10,7 +10,7 @@ use super::delivery_counts::forget_deliveries_to_others;
 use super::floor_encoding::encode_floor;
 use super::{conversation_key, room_number};
 use crate::profile::message_deletion::next_seq;
-use crate::profile::stored_message::to_i64;
+use crate::profile::sql_integer::sql_integer;
 use crate::profile::{MessageDirection, MessageState, Profile, ProfileError};
 
 /// A room's records and log after a step, with what the step brought.
@@ -126,13 +126,13 @@ fn store_records(transaction: &Transaction<'_>, room: &RoomKey, update: &RoomUpd
     }
     transaction
         .prepare_cached("DELETE FROM room_record WHERE room = ?1 AND position >= ?2")?
-        .execute(params![room.number, to_i64(equal)])?;
+        .execute(params![room.number, sql_integer(equal)])?;
     let mut insert = transaction.prepare_cached(
         "INSERT INTO room_record (room, position, hash, signed, signature) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
     for (position, record) in records.iter().enumerate().skip(equal) {
         let hash = record.hash();
-        let row = params![room.number, to_i64(position), hash.as_bytes(), record.signed(), record.signature()];
+        let row = params![room.number, sql_integer(position), hash.as_bytes(), record.signed(), record.signature()];
         insert.execute(row)?;
     }
     let members = update.members.members();
@@ -140,7 +140,7 @@ fn store_records(transaction: &Transaction<'_>, room: &RoomKey, update: &RoomUpd
     transaction.prepare_cached("UPDATE room SET joined = ?2, others = ?3 WHERE number = ?1")?.execute(params![
         room.number,
         is_member && !update.members.is_deleted(),
-        to_i64(members.len() - usize::from(is_member)),
+        sql_integer(members.len() - usize::from(is_member)),
     ])?;
     forget_deliveries_to_others(transaction, room.number, update.members)
 }
@@ -237,7 +237,7 @@ fn store_message(
             author.as_bytes(),
             user.as_str(),
             info.number.to_be_bytes(),
-            to_i64(message.signed().len()),
+            sql_integer(message.signed().len()),
             is_late,
             head,
             info.signature
