@@ -13,7 +13,7 @@ use super::share_store::insert_share;
 use super::{Audience, HashedShare, Profile, ProfileError};
 
 /// The condition for names of the audience `?1` at or below `?2`: those below sort between `?2/` and `?20`, the character
-/// behind the slash.
+/// behind the slash, which is a range of a primary key.
 pub(super) const AT_OR_BELOW: &str = "audience = ?1 AND (name = ?2 OR name > ?2 || '/' AND name < ?2 || '0')";
 
 /// A folder that is shared with all that is and will be in it.

@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 use rusqlite::{TransactionBehavior, params};
 use shared::FileName;
 
+use super::share_roots::AT_OR_BELOW;
 use super::share_store::NAME_RANGE;
 use super::sql_integer::sql_integer;
 use super::{Audience, Profile, ProfileError};
-
-/// The condition for the folder `?1` of the audience `?2` and those below it, whose names sort between `?1/` and `?10`, the
-/// character behind the slash: a range of the primary key.
-const AT_OR_BELOW: &str = "audience = ?2 AND (name = ?1 OR name > ?1 || '/' AND name < ?1 || '0')";
 
 /// A folder with shared files, or an empty one that is shared itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +39,7 @@ impl Profile {
         self.in_transaction(TransactionBehavior::Deferred, |transaction| {
             let remove = format!("DELETE FROM folder WHERE {AT_OR_BELOW}");
             for name in names {
-                transaction.prepare_cached(&remove)?.execute(params![name, audience])?;
+                transaction.prepare_cached(&remove)?.execute(params![audience, name])?;
             }
             for SharedFolder { name, mtime_ns, is_empty: empty } in folders {
                 let insert = "INSERT OR REPLACE INTO folder (audience, name, mtime_ns, empty) VALUES (?1, ?2, ?3, ?4)";
@@ -57,14 +54,14 @@ impl Profile {
         let database = self.reader();
         let query = format!("SELECT 1 FROM folder WHERE empty AND {AT_OR_BELOW}");
         let mut query = self.db_result(database.prepare_cached(&query))?;
-        self.db_result(query.exists(params![folder, audience.to_string()]))
+        self.db_result(query.exists(params![audience.to_string(), folder]))
     }
 
     /// Removes `folder` and those below it.
     pub fn remove_folders(&self, audience: &Audience, folder: &str) -> Result<(), ProfileError> {
         let writer = self.writer()?;
         let mut remove = self.db_result(writer.prepare_cached(&format!("DELETE FROM folder WHERE {AT_OR_BELOW}")))?;
-        self.db_result(remove.execute(params![folder, audience.to_string()]).map(|_| ()))
+        self.db_result(remove.execute(params![audience.to_string(), folder]).map(|_| ()))
     }
 
     /// Returns up to `limit` empty folders of these audiences whose names start with `prefix` and follow `after`.
