@@ -169,7 +169,7 @@ impl Profile {
 
     fn open_in(home: &Path, access: Access) -> Result<Self, ProfileError> {
         // Once, so that the database, the lock and the socket stay in one folder even if a link is changed.
-        let home = home.canonicalize().map_err(|source| ProfileError::Io { path: home.to_owned(), source })?;
+        let home = home.canonicalize().map_err(ProfileError::io_at(home))?;
         // Before SQLite reads what somebody else may have put there.
         folder_trust::ensure_private(&home, ProfileUse::Access)?;
         let database = Mutex::new(access.connect(&home.join(DATABASE_FILE))?);

@@ -55,7 +55,7 @@ fn open_with(path: &Path, journal: JournalMode) -> Result<Connection, ProfileErr
         // SQLite would create it with the umask's mode, and messages must not be readable by others.
         // Not `create_new`: another process may be creating the same profile.
         let made = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-        made.map_err(|source| ProfileError::Io { path: path.to_owned(), source })?;
+        made.map_err(ProfileError::io_at(path))?;
     }
     let mut connection = connect(path).map_err(broken)?;
     let (found, known) = (schema_version(&connection).map_err(broken)?, SCHEMA_VERSION);

@@ -44,7 +44,7 @@ pub(super) fn ensure_private(home: &Path, for_use: ProfileUse) -> Result<(), Pro
 }
 
 fn metadata(path: &Path) -> Result<Metadata, ProfileError> {
-    fs::metadata(path).map_err(|source| ProfileError::Io { path: path.to_owned(), source })
+    fs::metadata(path).map_err(ProfileError::io_at(path))
 }
 
 fn check_mode(path: &Path, metadata: &Metadata) -> Result<(), ProfileError> {

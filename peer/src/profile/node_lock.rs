@@ -59,8 +59,8 @@ impl NodeLock {
     /// # Errors
     /// [`ProfileError::NodeRuns`], [`ProfileError::NoLocks`], or [`ProfileError::Io`].
     pub(super) fn acquire(home: &Path) -> Result<Self, ProfileError> {
-        let folder = File::open(home).map_err(io_error_at(home))?;
-        let folder = match lock(&folder, File::try_lock).map_err(io_error_at(home))? {
+        let folder = File::open(home).map_err(ProfileError::io_at(home))?;
+        let folder = match lock(&folder, File::try_lock).map_err(ProfileError::io_at(home))? {
             LockOutcome::Acquired => Some(folder),
             LockOutcome::HeldByOther => return Err(node_runs_error(home)),
             LockOutcome::Unsupported(_) => None,
@@ -95,7 +95,7 @@ impl NodeLock {
         // In a block of its own: below the same mutex is locked again.
         let is_ours = {
             let file = self.file.lock();
-            is_at(&file, &path).map_err(io_error_at(&path))?
+            is_at(&file, &path).map_err(ProfileError::io_at(&path))?
         };
         if is_ours {
             return Ok(());
@@ -120,7 +120,7 @@ impl NodeLock {
         let mut file = self.file.lock();
         // Rewritten in place: a file renamed over it would not carry the lock.
         let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(&text));
-        written.map_err(io_error_at(&self.home.join(LOCK_FILE)))
+        written.map_err(ProfileError::io_at(&self.home.join(LOCK_FILE)))
     }
 }
 
@@ -136,7 +136,7 @@ pub(super) fn is_node_locked(home: &Path) -> Result<bool, ProfileError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(source) => return Err(ProfileError::Io { path, source }),
         };
-        if let LockOutcome::HeldByOther = lock(&file, File::try_lock_shared).map_err(io_error_at(&path))? {
+        if let LockOutcome::HeldByOther = lock(&file, File::try_lock_shared).map_err(ProfileError::io_at(&path))? {
             return Ok(true);
         }
     }
@@ -165,15 +165,15 @@ fn lock_file(home: &Path) -> Result<(File, Option<io::Error>), ProfileError> {
     let mut tries = 0..TRIES;
     loop {
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = opened.map_err(io_error_at(&path))?;
-        let unsupported = match lock(&file, File::try_lock).map_err(io_error_at(&path))? {
+        let file = opened.map_err(ProfileError::io_at(&path))?;
+        let unsupported = match lock(&file, File::try_lock).map_err(ProfileError::io_at(&path))? {
             LockOutcome::Acquired => None,
             LockOutcome::HeldByOther => return Err(node_runs_error(home)),
             LockOutcome::Unsupported(why) => Some(why),
         };
         // The file may have been removed before it was locked. After the last attempt, the file system's
         // inode numbers are taken as unreliable.
-        if tries.next().is_none() || is_at(&file, &path).map_err(io_error_at(&path))? {
+        if tries.next().is_none() || is_at(&file, &path).map_err(ProfileError::io_at(&path))? {
             return Ok((file, unsupported));
         }
     }
@@ -200,10 +200,6 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 
 fn node_runs_error(home: &Path) -> ProfileError {
     ProfileError::NodeRuns { pid: read_node_holder(home).pid }
-}
-
-fn io_error_at(path: &Path) -> impl Fn(io::Error) -> ProfileError {
-    move |source| ProfileError::Io { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

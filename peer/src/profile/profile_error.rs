@@ -272,6 +272,11 @@ pub enum ProfileError {
 }
 
 impl ProfileError {
+    /// Returns an error for a failed access to `path`.
+    pub(crate) fn io_at(path: &Path) -> impl Fn(std::io::Error) -> Self {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+
     /// Returns the error for a node whose process is stopped.
     pub(crate) fn node_stopped(pid: u32) -> Self {
         let lock_wait::LockHolder { pid, command, .. } = lock_wait::LockHolder::from_pid(pid);

@@ -37,7 +37,7 @@ impl Profile {
         let key = read_key_file(&self.key_path())?;
         // `create_new`: what is there may be an earlier export, the only copy of a profile.
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-        made.map_err(io_error_at(file))?;
+        made.map_err(ProfileError::io_at(file))?;
         let written = self.write_export(file, &key).and_then(|()| {
             let path = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
             self.set_setting(MOVED_SETTING, Some(&path.to_string_lossy()))
@@ -51,7 +51,7 @@ impl Profile {
     fn write_export(&self, file: &Path, key: &str) -> Result<(), ProfileError> {
         let name =
             file.to_str().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, tr!("its path is not UTF-8")));
-        let name = name.map_err(io_error_at(file))?;
+        let name = name.map_err(ProfileError::io_at(file))?;
         // An empty file in its place is written, and keeps its mode.
         self.db_result(self.writer()?.execute("VACUUM INTO ?1", [name]))?;
         let broken = |source| ProfileError::from_sqlite(file, source);
@@ -59,10 +59,10 @@ impl Profile {
         exported.execute(PUT_SETTING, [KEY_SETTING, key]).map_err(broken)?;
         exported.close().map_err(|(_, source)| broken(source))?;
         // Before the mark: a profile that moved into a file that a power cut empties would be lost.
-        File::open(file).and_then(|file| file.sync_all()).map_err(io_error_at(file))?;
+        File::open(file).and_then(|file| file.sync_all()).map_err(ProfileError::io_at(file))?;
         // Its entry in the folder as well.
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error_at(folder))
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(ProfileError::io_at(folder))
     }
 
     /// Returns the file with which the profile moved away, if it did.
@@ -91,7 +91,7 @@ impl Profile {
             // These two are created anew or not at all: what another import or login has made meanwhile is not ours to
             // remove, and neither is the key of a profile that lost its database.
             let folder = home.join(IDENTITY_FOLDER);
-            DirBuilder::new().mode(0o700).create(&folder).map_err(io_error_at(&folder))?;
+            DirBuilder::new().mode(0o700).create(&folder).map_err(ProfileError::io_at(&folder))?;
             let database =
                 new_private_file(&home.join(DATABASE_FILE)).inspect_err(|_| drop(fs::remove_dir(&folder)))?;
             let made = write_import(home, file, &key, database).and_then(|()| {
@@ -113,7 +113,7 @@ impl Profile {
 fn read_exported_key(file: &Path) -> Result<Zeroizing<String>, ProfileError> {
     let not_one = || ProfileError::NotAnExport { file: file.to_owned() };
     // SQLite's own words for a file that isn't there are of no help.
-    File::open(file).map_err(io_error_at(file))?;
+    File::open(file).map_err(ProfileError::io_at(file))?;
     let exported = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(|_| not_one())?;
     let application: u32 = exported.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(|_| not_one())?;
     if application != u32::from_be_bytes(APPLICATION_ID) {
@@ -128,7 +128,7 @@ fn read_exported_key(file: &Path) -> Result<Zeroizing<String>, ProfileError> {
 fn write_import(home: &Path, file: &Path, key: &str, mut database: File) -> Result<(), ProfileError> {
     let path = home.join(DATABASE_FILE);
     let copied = File::open(file).and_then(|mut file| io::copy(&mut file, &mut database));
-    copied.and_then(|_| database.sync_all()).map_err(io_error_at(&path))?;
+    copied.and_then(|_| database.sync_all()).map_err(ProfileError::io_at(&path))?;
     let broken = |source| ProfileError::from_sqlite(&path, source);
     let imported = Connection::open(&path).map_err(broken)?;
     // The key has its own file: what is deleted here must not stay in free pages.
@@ -138,22 +138,18 @@ fn write_import(home: &Path, file: &Path, key: &str, mut database: File) -> Resu
     imported.close().map_err(|(_, source)| broken(source))?;
     let path = home.join(IDENTITY_FOLDER).join(KEY);
     let mut file = new_private_file(&path)?;
-    file.write_all(key.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error_at(&path))
+    file.write_all(key.as_bytes()).and_then(|()| file.sync_all()).map_err(ProfileError::io_at(&path))
 }
 
 fn new_private_file(path: &Path) -> Result<File, ProfileError> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io_error_at(path))
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(ProfileError::io_at(path))
 }
 
 fn read_key_file(path: &Path) -> Result<Zeroizing<String>, ProfileError> {
     let mut key = Zeroizing::new(String::new());
     let read = File::open(path).and_then(|file| file.take(MAX_KEY_BYTES).read_to_string(&mut key));
-    read.map_err(io_error_at(path))?;
+    read.map_err(ProfileError::io_at(path))?;
     Ok(key)
-}
-
-fn io_error_at(path: &Path) -> impl FnOnce(io::Error) -> ProfileError + '_ {
-    |source| ProfileError::Io { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -284,9 +284,9 @@ impl DoorAccounts {
 
 /// Makes the door's folder, and keeps other processes from it.
 fn lock_folder(path: &Path) -> Result<File, Error> {
-    let failed = |source| ProfileError::Io { path: path.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-    let file = File::options().create(true).append(true).mode(0o600).open(path.join(LOCK_FILE)).map_err(failed)?;
+    let failed = ProfileError::io_at(path);
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(&failed)?;
+    let file = File::options().create(true).append(true).mode(0o600).open(path.join(LOCK_FILE)).map_err(&failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::Usage(tr!(
