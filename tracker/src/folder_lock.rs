@@ -138,10 +138,10 @@ fn open_file(folder: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Gives the file to the folder's owner: root locks it to restore a backup, and the tracker's user must open it later.
-fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
+/// Gives the file to the folder's owner: root writes it for the tracker's user, who must open it later.
+pub(crate) fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
     let (mine, owner) = (file.metadata()?, folder.metadata()?);
-    if mine.uid() != owner.uid() && rustix::process::geteuid().is_root() {
+    if (mine.uid(), mine.gid()) != (owner.uid(), owner.gid()) && rustix::process::geteuid().is_root() {
         fchown(file, Some(owner.uid()), Some(owner.gid()))?;
     }
     Ok(())

@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 
 use certs::{IdentityCopy, IdentityInstallation, OtherIdentityPolicy};
@@ -18,6 +17,7 @@ use super::{CommandError, print_text};
 use crate::backup::{ACCOUNT_DATABASE, IDENTITY_FOLDER, KEY_FILE};
 use crate::daemon::args::IdentityCommand;
 use crate::daemon::data_folder::DataFolder;
+use crate::folder_lock::give_to_owner;
 use crate::store::sqlite_file;
 
 /// The name of standard input and output.
@@ -69,7 +69,7 @@ fn import(folder: &Path, file: &Path, replace: bool) -> Result<(), CommandError>
     let keys = folder.join(IDENTITY_FOLDER);
     let policy = if replace { OtherIdentityPolicy::Replace } else { OtherIdentityPolicy::Keep };
     // Root imports it for the tracker's user, who has to read it.
-    let own = |file: &File| give_to_owner_of(folder, file).and_then(|()| give_to_owner_of(folder, &File::open(&keys)?));
+    let own = |file: &File| give_to_owner(file, folder).and_then(|()| give_to_owner(&File::open(&keys)?, folder));
     let fingerprint = copy.fingerprint();
     let mut text = match copy.install(&keys, policy, own)? {
         IdentityInstallation::Refused { other } => {
@@ -92,14 +92,6 @@ fn import(folder: &Path, file: &Path, replace: bool) -> Result<(), CommandError>
         text += &tr!("start the tracker with --store and the address of the database that the others use");
     }
     print_text(&text)
-}
-
-fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
-    let (owner, mine) = (folder.metadata()?, file.metadata()?);
-    if (mine.uid(), mine.gid()) != (owner.uid(), owner.gid()) && rustix::process::geteuid().is_root() {
-        fchown(file, Some(owner.uid()), Some(owner.gid()))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
