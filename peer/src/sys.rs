@@ -36,7 +36,7 @@ pub use browser_launch::open_in_browser;
 pub use clipboard::{ClipboardError, ClipboardKind, read_clipboard, write_clipboard};
 pub use control_echo::ControlEchoGuard;
 pub use descriptor_limit::{is_descriptor_limit_reached, open_files_limit};
-pub use disk_space::{RoomLimit, exhausted_room, is_out_of_inodes, is_read_only_mount};
+pub use disk_space::{SpaceLimit, exhausted_space, is_out_of_inodes, is_read_only_mount};
 pub use durability::{is_locking_unsupported, reserve_space, sync_all, zero_range};
 pub use file_holes::holes;
 pub use file_system::{InodeKey, device, inode_key, is_changed_elsewhere, is_pseudo_file_system};

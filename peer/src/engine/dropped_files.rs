@@ -26,7 +26,7 @@ use self::announced_uploads::{AnnouncedUpload, AnnouncedUploads};
 use super::Error;
 use super::private_data::DROPS_FOLDER;
 use super::sends::accept_policy::MIN_FREE_BYTES;
-use crate::sys::{FolderHandle, RoomLimit, sync_all};
+use crate::sys::{FolderHandle, SpaceLimit, sync_all};
 
 const MAX_DROPS: usize = 1000;
 const MAX_FILES: usize = 10_000;
@@ -80,7 +80,7 @@ pub enum DropError {
     Full,
     /// The disk has no room.
     #[error("{}", tr!("there is no room on the disk"))]
-    NoRoom,
+    NoSpace,
     /// The file is complete already.
     #[error("{}", tr!("the file is complete"))]
     Complete,
@@ -158,8 +158,8 @@ impl DroppedFiles {
             self.check_bounds(drop, more)?;
             let folder = self.make_parents(drop, &parents)?;
             let free = folder.free_space().ok().and_then(|free| free.bytes);
-            let has_room = free.is_none_or(|free| more.saturating_add(MIN_FREE_BYTES) <= free);
-            if has_room { Ok(folder) } else { Err(DropError::NoRoom) }
+            let has_space = free.is_none_or(|free| more.saturating_add(MIN_FREE_BYTES) <= free);
+            if has_space { Ok(folder) } else { Err(DropError::NoSpace) }
         })?;
         if folder.file_identity(last).is_some() {
             return Err(DropError::Complete);
@@ -281,7 +281,7 @@ impl DroppedFiles {
     }
 
     fn disk_error(&self, why: io::Error) -> DropError {
-        if RoomLimit::of(&why).is_some() { DropError::NoRoom } else { Error::disk(&self.folder)(why).into() }
+        if SpaceLimit::of(&why).is_some() { DropError::NoSpace } else { Error::disk(&self.folder)(why).into() }
     }
 }
 
@@ -289,7 +289,7 @@ impl DropWriter {
     /// Writes the next bytes.
     ///
     /// # Errors
-    /// [`DropError::NoRoom`], [`DropError::TooLong`], or another reason of the disk. What was written stays.
+    /// [`DropError::NoSpace`], [`DropError::TooLong`], or another reason of the disk. What was written stays.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), DropError> {
         if self.written + bytes.len() as u64 > self.size {
             return Err(DropError::TooLong);
@@ -323,7 +323,7 @@ impl DropWriter {
     }
 
     fn disk_error(&self, why: io::Error) -> DropError {
-        if RoomLimit::of(&why).is_some() { DropError::NoRoom } else { Error::disk(self.name.as_ref())(why).into() }
+        if SpaceLimit::of(&why).is_some() { DropError::NoSpace } else { Error::disk(self.name.as_ref())(why).into() }
     }
 }
 

@@ -15,7 +15,7 @@ use super::now_ms;
 use super::room_action_error::RoomActionError;
 use crate::net::{LinkError, StreamError, TrackerError};
 use crate::profile::ProfileError;
-use crate::sys::{RoomLimit, UnwritableReason, is_too_many_open_files};
+use crate::sys::{SpaceLimit, UnwritableReason, is_too_many_open_files};
 
 mod error_kind;
 mod error_texts;
@@ -398,7 +398,7 @@ impl Error {
 
     /// True if the disk has no room for any other file either.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Disk { source, .. } if RoomLimit::of(source).is_some())
+        matches!(self, Self::Disk { source, .. } if SpaceLimit::of(source).is_some())
     }
 
     /// True if the reader of standard output closed the pipe, which counts as success.

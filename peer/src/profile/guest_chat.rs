@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use shared::UntrustedText;
 use shared::peer::MessageId;
 
-use super::guest_chat_bounds::{GuestChatBound, UsedRoom, charged_room, reached_bound};
+use super::guest_chat_bounds::{GuestChatBound, UsedSpace, charged_space, reached_bound};
 use super::guest_name::{GuestIdentity, GuestName};
 use super::sql_integer::sql_integer;
 use super::{Profile, ProfileError};
@@ -101,7 +101,7 @@ impl Profile {
             }
             let known = "SELECT guest, is_answered, messages, bytes FROM guest_conversation WHERE link = ?1 AND session = ?2";
             let read = |row: &Row<'_>| {
-                let used = UsedRoom { count: row.get(2)?, bytes: row.get(3)? };
+                let used = UsedSpace { count: row.get(2)?, bytes: row.get(3)? };
                 Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?, used))
             };
             let known = transaction.query_row(known, params![link, new.session], read).optional()?;
@@ -113,7 +113,7 @@ impl Profile {
                 let post = GuestPost { who, message, is_first: false, is_answered: *is_answered };
                 return Ok(GuestMessageOutcome::Known(post));
             }
-            let cost = charged_room(new.text);
+            let cost = charged_space(new.text);
             let used = known.map(|(_, answered, used)| (answered, used));
             if let Some(bound) = reached_bound(transaction, (link, new.network), used, cost)? {
                 return Ok(GuestMessageOutcome::Refused(bound));

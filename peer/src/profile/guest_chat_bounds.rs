@@ -16,8 +16,8 @@ use super::sql_integer::sql_integer;
 
 const MAX_CONVERSATIONS: i64 = 500;
 const MAX_CONVERSATIONS_OF_NETWORK: i64 = 64;
-const UNANSWERED_LIMIT: UsedRoom = UsedRoom { count: 100, bytes: 512 << 10 };
-const GUEST_LIMIT: UsedRoom = UsedRoom { count: 1000, bytes: 2 << 20 };
+const UNANSWERED_LIMIT: UsedSpace = UsedSpace { count: 100, bytes: 512 << 10 };
+const GUEST_LIMIT: UsedSpace = UsedSpace { count: 1000, bytes: 2 << 20 };
 const MAX_BYTES_OF_NETWORK: i64 = 4 << 20;
 const MAX_BYTES_OF_LINK: i64 = 16 << 20;
 
@@ -34,19 +34,19 @@ pub enum GuestChatBound {
 
 /// Messages and bytes that are in use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct UsedRoom {
+pub(super) struct UsedSpace {
     pub(super) count: i64,
     pub(super) bytes: i64,
 }
 
-impl UsedRoom {
+impl UsedSpace {
     const fn admits(self, used: Self, cost: i64) -> bool {
         used.count < self.count && used.bytes + cost <= self.bytes
     }
 }
 
 /// Returns the bytes that a message counts.
-pub(super) fn charged_room(text: &str) -> i64 {
+pub(super) fn charged_space(text: &str) -> i64 {
     sql_integer(text.len() + MESSAGE_OVERHEAD_BYTES)
 }
 
@@ -55,7 +55,7 @@ pub(super) fn charged_room(text: &str) -> i64 {
 pub(super) fn reached_bound(
     transaction: &Transaction<'_>,
     (link, network): (i64, &str),
-    known: Option<(bool, UsedRoom)>,
+    known: Option<(bool, UsedSpace)>,
     cost: i64,
 ) -> rusqlite::Result<Option<GuestChatBound>> {
     // Conversations keep the sums of their messages, so that a few hundred rows are read and not all that was written.
@@ -63,8 +63,8 @@ pub(super) fn reached_bound(
              coalesce(sum(CASE WHEN network = ?2 THEN bytes ELSE 0 END), 0)
          FROM guest_conversation WHERE link = ?1";
     let read = |row: &Row<'_>| {
-        let of_all = UsedRoom { count: row.get(0)?, bytes: row.get(1)? };
-        Ok((of_all, UsedRoom { count: row.get(2)?, bytes: row.get(3)? }))
+        let of_all = UsedSpace { count: row.get(0)?, bytes: row.get(1)? };
+        Ok((of_all, UsedSpace { count: row.get(2)?, bytes: row.get(3)? }))
     };
     let (of_all, of_network) = transaction.query_row(sums, params![link, network], read)?;
     let has_place = of_all.count < MAX_CONVERSATIONS && of_network.count < MAX_CONVERSATIONS_OF_NETWORK;
@@ -75,8 +75,8 @@ pub(super) fn reached_bound(
     if !is_answered && !UNANSWERED_LIMIT.admits(used, cost) {
         return Ok(Some(GuestChatBound::Unanswered));
     }
-    let has_room = GUEST_LIMIT.admits(used, cost)
+    let has_space = GUEST_LIMIT.admits(used, cost)
         && of_network.bytes + cost <= MAX_BYTES_OF_NETWORK
         && of_all.bytes + cost <= MAX_BYTES_OF_LINK;
-    Ok((!has_room).then_some(GuestChatBound::Full))
+    Ok((!has_space).then_some(GuestChatBound::Full))
 }

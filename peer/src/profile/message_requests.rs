@@ -75,7 +75,7 @@ impl RequestQuota {
     }
 
     /// Makes room for first words. Returns whether there is room for the message now.
-    pub(super) fn make_room(
+    pub(super) fn make_space(
         &mut self,
         transaction: &Transaction<'_>,
         from: &UserName,
@@ -219,16 +219,16 @@ mod tests {
 
     #[test]
     fn first_words_are_bounded_as_well() {
-        let room = |bytes, of_all| RequestQuota { count: 0, bytes, total_bytes: of_all };
-        assert!(room(0, 0).can_admit(&message(1, 16 << 10)));
-        assert!(room(0, MAX_BYTES_OF_STRANGERS - 2048).can_admit(&message(1, 1000)));
-        assert!(!room(0, MAX_BYTES_OF_STRANGERS).can_admit(&message(1, 1)));
+        let quota = |bytes, of_all| RequestQuota { count: 0, bytes, total_bytes: of_all };
+        assert!(quota(0, 0).can_admit(&message(1, 16 << 10)));
+        assert!(quota(0, MAX_BYTES_OF_STRANGERS - 2048).can_admit(&message(1, 1000)));
+        assert!(!quota(0, MAX_BYTES_OF_STRANGERS).can_admit(&message(1, 1)));
         assert!(
-            !room(0, MAX_BYTES_OF_STRANGERS - FIRST_CONTACT_RESERVE_BYTES)
+            !quota(0, MAX_BYTES_OF_STRANGERS - FIRST_CONTACT_RESERVE_BYTES)
                 .can_admit(&message(1, MAX_FIRST_CONTACT_BYTES))
         );
         assert!(
-            !room(MAX_FIRST_CONTACT_BYTES, MAX_BYTES_OF_STRANGERS - FIRST_CONTACT_RESERVE_BYTES)
+            !quota(MAX_FIRST_CONTACT_BYTES, MAX_BYTES_OF_STRANGERS - FIRST_CONTACT_RESERVE_BYTES)
                 .can_admit(&message(1, 1))
         );
     }

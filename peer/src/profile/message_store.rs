@@ -83,20 +83,20 @@ impl Profile {
                 }
                 let is_full = unread >= MAX_MESSAGES_PER_USER || bytes >= MAX_UNREAD_BYTES_PER_USER;
                 let refusal = match &request {
-                    Some(room) if !room.can_admit(message) => Some(StoreOutcome::StrangerQuotaFull),
+                    Some(quota) if !quota.can_admit(message) => Some(StoreOutcome::StrangerQuotaFull),
                     _ => is_full.then_some(StoreOutcome::Full),
                 };
                 // A duplicate needs no room: it has to be acked, or its author would send it for ever.
                 if let Some(refusal) = refusal
                     && !is_known(transaction, from, message.id)?
                 {
-                    let has_made_room = match &mut request {
+                    let has_made_space = match &mut request {
                         Some(quota) if refusal == StoreOutcome::StrangerQuotaFull && !is_full => {
-                            quota.make_room(transaction, from, message)?
+                            quota.make_space(transaction, from, message)?
                         }
                         _ => false,
                     };
-                    if !has_made_room {
+                    if !has_made_space {
                         kept.push(refusal);
                         break;
                     }
@@ -108,8 +108,8 @@ impl Profile {
                         }
                         unread += 1;
                         bytes += charged_bytes(message);
-                        if let Some(room) = &mut request {
-                            room.add(message);
+                        if let Some(quota) = &mut request {
+                            quota.add(message);
                         }
                         StoreOutcome::New(seq)
                     }
@@ -124,8 +124,8 @@ impl Profile {
                  ON CONFLICT (peer) DO UPDATE SET unread = ?2, unread_bytes = ?3",
                     params![from.as_str(), sql_integer(unread), sql_integer(bytes)],
                 )?;
-                if let Some(room) = request {
-                    room.store(transaction, from)?;
+                if let Some(quota) = request {
+                    quota.store(transaction, from)?;
                 }
             }
             Ok(kept)

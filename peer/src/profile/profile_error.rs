@@ -10,10 +10,11 @@ use rusqlite::ErrorCode;
 use shared::safe_text::safe_path;
 
 use self::profile_texts::{
-    describe_database_error, descriptor_limit_text, empty_database_text, exhausted_room_text, quoted, running_node_text,
+    describe_database_error, descriptor_limit_text, empty_database_text, exhausted_space_text, quoted,
+    running_node_text,
 };
 use super::lock_wait;
-use crate::sys::{RoomLimit, exhausted_room, is_descriptor_limit_reached, plain_message};
+use crate::sys::{SpaceLimit, exhausted_space, is_descriptor_limit_reached, plain_message};
 
 /// The reason why a profile can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +36,12 @@ pub enum ProfileError {
         source: rusqlite::Error,
     },
     /// The database, because there is no room for anything more.
-    #[error("{}", exhausted_room_text(.path, *.limit))]
+    #[error("{}", exhausted_space_text(.path, *.limit))]
     DiskFull {
         /// The database.
         path: PathBuf,
         /// The limit that was reached.
-        limit: RoomLimit,
+        limit: SpaceLimit,
     },
     /// The database was made by a later release.
     #[error(
@@ -320,7 +321,7 @@ impl ProfileError {
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match source.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::DiskFull { path, limit: RoomLimit::Disk },
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path, limit: SpaceLimit::Disk },
             Some(ErrorCode::DatabaseBusy) => Self::from_held_database(path, source),
             // Before the disk: with no descriptor left SQLite reports the same codes.
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_descriptor_limit_reached() => {
@@ -329,7 +330,7 @@ impl ProfileError {
             // What SQLite keeps in memory that it shares is a file as well, and fails in other words; so does every write for
             // want of quota. A connection that was opened to look can't write at all.
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
-                match exhausted_room(&path) {
+                match exhausted_space(&path) {
                     Some(limit) => Self::DiskFull { path, limit },
                     None => Self::Database { path, source },
                 }

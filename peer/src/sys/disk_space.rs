@@ -12,14 +12,14 @@ const PROBE_BYTES: usize = 32 * 1024;
 
 /// The limit that leaves no room for anything more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RoomLimit {
+pub enum SpaceLimit {
     /// The disk's size, in bytes or in files.
     Disk,
     /// The quota of the user, the group or the project.
     Quota,
 }
 
-impl RoomLimit {
+impl SpaceLimit {
     /// Returns the limit that an error tells of; `None` for one that has nothing to do with room.
     pub fn of(why: &io::Error) -> Option<Self> {
         match why.kind() {
@@ -32,7 +32,7 @@ impl RoomLimit {
 
 /// Returns the limit that leaves no room beside `path`. Something is written there to find out: a quota shows in no number
 /// of the disk. `None` where there is room, or that can't be told.
-pub fn exhausted_room(path: &Path) -> Option<RoomLimit> {
+pub fn exhausted_space(path: &Path) -> Option<SpaceLimit> {
     let probe = nearest_folder(path).join(format!(".room-{}", std::process::id()));
     let written =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe).and_then(|mut file| {
@@ -41,7 +41,7 @@ pub fn exhausted_room(path: &Path) -> Option<RoomLimit> {
             file.sync_all()
         });
     let _ = fs::remove_file(&probe);
-    written.err().and_then(|why| RoomLimit::of(&why))
+    written.err().and_then(|why| SpaceLimit::of(&why))
 }
 
 /// Returns true if the file system of `path` has no free inodes, whatever its free bytes; false if that is unknown.
@@ -72,15 +72,15 @@ mod tests {
 
     #[test]
     fn a_quota_is_a_want_of_room() {
-        let limit = |number| RoomLimit::of(&io::Error::from_raw_os_error(number));
+        let limit = |number| SpaceLimit::of(&io::Error::from_raw_os_error(number));
         // ENOSPC, EDQUOT, EIO.
-        assert_eq!([28, 122, 5].map(limit), [Some(RoomLimit::Disk), Some(RoomLimit::Quota), None]);
+        assert_eq!([28, 122, 5].map(limit), [Some(SpaceLimit::Disk), Some(SpaceLimit::Quota), None]);
     }
 
     #[test]
     fn a_look_for_room_leaves_nothing_behind() {
         let home = tempfile::tempdir().unwrap();
-        assert_eq!(exhausted_room(&home.path().join("profile.db")), None);
+        assert_eq!(exhausted_space(&home.path().join("profile.db")), None);
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
     }
 }

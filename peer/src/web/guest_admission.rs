@@ -154,7 +154,7 @@ impl GuestRefusal {
                     GuestUploadError::Name(_) => StatusCode::BAD_REQUEST,
                     GuestUploadError::OverQuota(_) | GuestUploadError::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
                     GuestUploadError::WrongOffset(_) | GuestUploadError::Complete(_) => StatusCode::CONFLICT,
-                    GuestUploadError::NoRoom => StatusCode::INSUFFICIENT_STORAGE,
+                    GuestUploadError::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
                     GuestUploadError::Failed(_) => return failed(form, frame, &error),
                 };
                 words(status, &language.format(|| error.to_string()))

@@ -17,7 +17,7 @@ use super::{GuestLink, GuestLinks};
 use crate::engine::Error;
 use crate::engine::sends::accept_policy::MIN_FREE_BYTES;
 use crate::profile::{GuestUpload, UploadReservation};
-use crate::sys::{FolderHandle, RoomLimit, is_name_refused, sync_all};
+use crate::sys::{FolderHandle, SpaceLimit, is_name_refused, sync_all};
 use crate::util::TranslatedText;
 
 /// Names that are tried before an upload gives up.
@@ -55,7 +55,7 @@ pub enum GuestUploadError {
     WrongOffset(u64),
     /// The disk has no room.
     #[error("{}", tr!("there is no room on the disk"))]
-    NoRoom,
+    NoSpace,
     /// The file is complete already.
     #[error("{}", tr!("the file is complete"))]
     Complete(PlacedUpload),
@@ -104,14 +104,14 @@ impl GuestLinks {
             let uploads = self.profile.guest_uploads(guest.link.number).map_err(Error::from)?;
             let taken = uploads.iter().fold(0_u64, |sum, upload| sum.saturating_add(upload.size));
             let left = guest.link.max_bytes.saturating_sub(taken);
-            check_room(&folder, announced.size)?;
+            check_space(&folder, announced.size)?;
             return if announced.size > left { Err(GuestUploadError::OverQuota(left)) } else { Ok(0) };
         };
         if let Some(placed) = placed_upload(&known) {
             return Err(GuestUploadError::Complete(placed));
         }
         let here = folder.file_identity(&known.part).map_or(0, |part| part.size.min(known.size));
-        check_room(&folder, known.size - here)?;
+        check_space(&folder, known.size - here)?;
         Ok(here)
     }
 
@@ -126,7 +126,7 @@ impl GuestLinks {
     ) -> Result<UploadWriter, GuestUploadError> {
         let name = checked_name(&announced.name)?;
         let folder = open_folder(&guest.link)?;
-        check_room(&folder, announced.size.saturating_sub(announced.offset))?;
+        check_space(&folder, announced.size.saturating_sub(announced.offset))?;
         let key = upload_key(guest, &name, announced);
         let part = part_name(&name, &key);
         // Without a mark of its own, the same name and size may be another file: it begins anew.
@@ -163,7 +163,7 @@ impl UploadWriter {
     /// Writes the next bytes.
     ///
     /// # Errors
-    /// [`GuestUploadError::NoRoom`], or another reason of the disk. What was written stays.
+    /// [`GuestUploadError::NoSpace`], or another reason of the disk. What was written stays.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), GuestUploadError> {
         self.file.write_all(bytes).map_err(|why| self.disk_error(why))?;
         self.hasher.update(bytes);
@@ -228,8 +228,8 @@ impl UploadWriter {
     }
 
     fn disk_error(&self, why: io::Error) -> GuestUploadError {
-        if RoomLimit::of(&why).is_some() {
-            return GuestUploadError::NoRoom;
+        if SpaceLimit::of(&why).is_some() {
+            return GuestUploadError::NoSpace;
         }
         Error::disk(self.upload.name.as_ref())(why).into()
     }
@@ -241,10 +241,10 @@ fn open_folder(link: &GuestLink) -> Result<FolderHandle, GuestUploadError> {
 }
 
 /// Fails if the disk hasn't room for so many bytes and what stays free.
-fn check_room(folder: &FolderHandle, bytes: u64) -> Result<(), GuestUploadError> {
+fn check_space(folder: &FolderHandle, bytes: u64) -> Result<(), GuestUploadError> {
     let free = folder.free_space().ok().and_then(|free| free.bytes);
     if free.is_some_and(|free| bytes.saturating_add(MIN_FREE_BYTES) > free) {
-        Err(GuestUploadError::NoRoom)
+        Err(GuestUploadError::NoSpace)
     } else {
         Ok(())
     }
@@ -389,7 +389,7 @@ mod tests {
         assert!(matches!(case.begin(&announced("b", 41, None, 0)), Err(GuestUploadError::OverQuota(40))));
         let asked = case.links.upload_offset(&case.guest, &announced("b", 41, Some("l"), 0));
         assert!(matches!(asked, Err(GuestUploadError::OverQuota(40))), "told before a byte is sent");
-        assert!(matches!(case.begin(&announced("b", u64::MAX, None, 0)), Err(GuestUploadError::NoRoom)));
+        assert!(matches!(case.begin(&announced("b", u64::MAX, None, 0)), Err(GuestUploadError::NoSpace)));
         case.put(&announced("b", 4, None, 0), b"kept");
         assert_eq!(case.names().len(), 2);
         remove_link(&case.profile, &case.guest.link).unwrap();

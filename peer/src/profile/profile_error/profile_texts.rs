@@ -6,17 +6,17 @@ use localization::tr;
 use rusqlite::ErrorCode;
 use shared::safe_text::safe_path;
 
-use crate::sys::{RoomLimit, is_read_only_mount, open_files_limit};
+use crate::sys::{SpaceLimit, is_read_only_mount, open_files_limit};
 use crate::util::shell_words::single_quoted;
 
 /// Returns the text for a database that has no room to grow.
-pub(super) fn exhausted_room_text(path: &Path, limit: RoomLimit) -> String {
+pub(super) fn exhausted_space_text(path: &Path, limit: SpaceLimit) -> String {
     let path = safe_path(path);
     match limit {
-        RoomLimit::Disk => {
+        SpaceLimit::Disk => {
             tr!("the account's database {path} can't be used: the disk is full: free some space and try again", path)
         }
-        RoomLimit::Quota => tr!(
+        SpaceLimit::Quota => tr!(
             "the account's database {path} can't be used: your disk quota is used up: remove some of your files there and \
              try again",
             path

@@ -183,7 +183,7 @@ impl From<DropError> for ApiError {
             DropError::WrongOffset(_) | DropError::Incomplete => (StatusCode::CONFLICT, ErrorKind::Usage),
             DropError::Complete => (StatusCode::CONFLICT, ErrorKind::Exists),
             DropError::Full => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::Disk),
-            DropError::NoRoom => (StatusCode::INSUFFICIENT_STORAGE, ErrorKind::Disk),
+            DropError::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, ErrorKind::Disk),
         };
         let offset = if let DropError::WrongOffset(offset) = error { Some(offset) } else { None };
         let api = Self::new(status, kind.as_str(), || error.to_string());
