@@ -31,6 +31,8 @@
 //! |---|---|
 //! | a command: arguments, help, `run` | `commands/NAME.rs`; options of all commands: `cli/args.rs` |
 //! | exit codes | `cli/exit_code.rs`, `engine/error.rs` |
+//! | texts of errors | `engine/error.rs`, `engine/error/error_texts.rs`, `net/net_error.rs`, `profile/profile_error.rs`, `profile/profile_error/profile_texts.rs` |
+//! | questions at the terminal | `commands/{questions,password_prompt,tracker_confirmation}.rs` |
 //! | account, tracker's key, first contact | `engine/tracker_account.rs`, `engine/tracker_key.rs`, `commands/tracker_confirmation.rs` |
 //! | being online: session, heartbeat, reconnect | `engine/node/tracker_session.rs` |
 //! | transport: windows, congestion, MTU, batches of datagrams | `net/{endpoint,congestion,path_mtu,udp_batching}.rs` |

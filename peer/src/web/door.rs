@@ -18,9 +18,9 @@
 //! | new accounts of one address | 40, one regained every 30 s | refused for that time |
 //! | addresses that are remembered for these | 4,096 | those with most attempts left are forgotten |
 //! | connections | 1,024, and 64 of one address | closed at once |
-//! | uploads of an account | 10 GB, with those that run, and 1 GiB of the disk stays free | refused |
+//! | uploads of an account | 10 GB ([`door_seats::UPLOAD_QUOTA`]), with those that run, and 1 GiB of the disk stays free | refused |
 //! | uploads at once | 32, and 8 of one account | refused for the moment |
-//! | fetched files of an account | 10 GB | refused, or stopped when the size is known |
+//! | fetched files of an account | 10 GB ([`door_seats::DOWNLOAD_QUOTA`]) | refused, or stopped when the size is known |
 //! | accounts | [`crate::engine::door::MAX_DOOR_ACCOUNTS`] | no more are taken in |
 
 mod door_refusal_answer;
