@@ -87,7 +87,7 @@ impl NodeApi {
             Self::Attached(node) => {
                 // Under its id, so that a repeated request doesn't store it twice.
                 let (text, message) = (message.text.into_received(), Some(message.id));
-                node.call(ControlAction::Say { to: to.clone(), text, message }).await
+                node.call(ControlAction::QueueMessage { to: to.clone(), text, message }).await
             }
         }
     }
@@ -155,7 +155,7 @@ impl NodeApi {
     pub async fn cancel(&self, to: &UserName, id: MessageId) -> Result<bool, Error> {
         match self {
             Self::Embedded(core) => core.cancel(to, id).await,
-            Self::Attached(node) => node.call(ControlAction::Drop { to: to.clone(), message: id }).await,
+            Self::Attached(node) => node.call(ControlAction::Cancel { to: to.clone(), message: id }).await,
         }
     }
 
@@ -191,7 +191,7 @@ impl NodeApi {
     pub async fn users(&self) -> Result<Vec<UserSummary>, Error> {
         match self {
             Self::Embedded(core) => core.users().await,
-            Self::Attached(node) => node.call(ControlAction::People).await,
+            Self::Attached(node) => node.call(ControlAction::Users).await,
         }
     }
 
@@ -246,7 +246,7 @@ impl NodeApi {
         match self {
             Self::Embedded(core) => core.write_in_room(room, text, wait).await,
             Self::Attached(node) => {
-                node.call(ControlAction::SayInRoom { room: room.clone(), text: text.to_owned(), wait }).await
+                node.call(ControlAction::WriteInRoom { room: room.clone(), text: text.to_owned(), wait }).await
             }
         }
     }
@@ -302,7 +302,7 @@ impl NodeApi {
             Self::Embedded(core) => core.change_password(change).await,
             Self::Attached(node) => {
                 let (present, new) = ((&change.current).into(), (&change.new).into());
-                node.perform(ControlAction::Passwd { present, new }).await
+                node.perform(ControlAction::ChangePassword { present, new }).await
             }
         }
     }

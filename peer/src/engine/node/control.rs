@@ -81,14 +81,16 @@ pub struct ControlRequest {
     pub action: ControlAction,
 }
 
-/// An action that a client asks for, with its parameters.
+/// An action that a client asks for, with its parameters: a method of [`NodeApi`](super::NodeApi), under the name that it has
+/// on the wire since earlier releases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum ControlAction {
     /// Report the node's account, address and process.
     Status,
     /// Queue a message; the reply comes as soon as it is stored.
-    Say {
+    #[serde(rename = "say")]
+    QueueMessage {
         /// The recipient.
         to: UserName,
         /// The message's text.
@@ -98,7 +100,8 @@ pub enum ControlAction {
         message: Option<MessageId>,
     },
     /// Remove an outgoing message from the queue.
-    Drop {
+    #[serde(rename = "drop")]
+    Cancel {
         /// The recipient.
         to: UserName,
         /// The message's id.
@@ -153,7 +156,8 @@ pub enum ControlAction {
         up_to: Option<i64>,
     },
     /// List everybody met, online or written with.
-    People,
+    #[serde(rename = "people")]
+    Users,
     /// Block a user.
     Block {
         /// The user to block.
@@ -179,7 +183,8 @@ pub enum ControlAction {
     /// List the profile's rooms.
     Rooms,
     /// Write in a room.
-    SayInRoom {
+    #[serde(rename = "say_in_room")]
+    WriteInRoom {
         /// The room.
         room: RoomName,
         /// The message's text.
@@ -205,12 +210,13 @@ pub enum ControlAction {
     Transfer(FileTransfer),
     /// Reply as soon as chat activity differs from `talking`.
     #[serde(rename = "heed")]
-    WatchChatActivity {
+    WaitForChatActivity {
         /// The activity that the client knows of: true while people write to each other.
         talking: bool,
     },
     /// Change the account's password.
-    Passwd {
+    #[serde(rename = "passwd")]
+    ChangePassword {
         /// The current password.
         present: WirePassword,
         /// The new password.
@@ -341,7 +347,7 @@ mod tests {
         let command = ControlRequest {
             id: 7,
             lang: None,
-            action: ControlAction::Say { to: "bob".parse().unwrap(), text: "olá".into(), message: None },
+            action: ControlAction::QueueMessage { to: "bob".parse().unwrap(), text: "olá".into(), message: None },
         };
         let text = r#"{"id":7,"do":"say","to":"bob","text":"olá"}"#;
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
@@ -350,7 +356,7 @@ mod tests {
         let command = ControlRequest {
             id: 7,
             lang: None,
-            action: ControlAction::Drop { to: "bob".parse().unwrap(), message: id },
+            action: ControlAction::Cancel { to: "bob".parse().unwrap(), message: id },
         };
         let text = format!(r#"{{"id":7,"do":"drop","to":"bob","message":"{id}"}}"#);
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
@@ -363,11 +369,24 @@ mod tests {
         let command = ControlRequest {
             id: 7,
             lang: None,
-            action: ControlAction::Passwd { present: secret.clone(), new: secret },
+            action: ControlAction::ChangePassword { present: secret.clone(), new: secret },
         };
         let text = r#"{"id":7,"do":"passwd","present":"s3nha","new":"s3nha"}"#;
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
         assert!(!format!("{command:?}").contains("s3nha"));
+        let (room, text) = ("lab".parse().unwrap(), "oi".to_owned());
+        for (action, line) in [
+            (ControlAction::Users, r#"{"id":7,"do":"people"}"#),
+            (
+                ControlAction::WriteInRoom { room, text, wait: false },
+                r#"{"id":7,"do":"say_in_room","room":"lab","text":"oi","wait":false}"#,
+            ),
+            (ControlAction::WaitForChatActivity { talking: true }, r#"{"id":7,"do":"heed","talking":true}"#),
+        ] {
+            let command = ControlRequest { id: 7, lang: None, action };
+            assert_eq!(serde_json::to_string(&command).unwrap(), line);
+            assert_eq!(serde_json::from_str::<ControlRequest>(line).unwrap(), command);
+        }
         let reply = ControlReply {
             id: 7,
             outcome: ControlOutcome::Error { kind: ErrorKind::Unavailable, message: "x".into() },

@@ -141,7 +141,7 @@ async fn serve_client(stream: UnixStream, core: NodeCore) -> io::Result<()> {
                         stop.cancel();
                     }
                     ControlAction::Transfer(transfer) => client_transfers.record(transfer),
-                    ControlAction::WatchChatActivity { .. } => drop(activity_watches.spawn(perform(command, core.clone()))),
+                    ControlAction::WaitForChatActivity { .. } => drop(activity_watches.spawn(perform(command, core.clone()))),
                     _ => {
                         pending.spawn(perform(command, core.clone()));
                     }
@@ -202,10 +202,10 @@ async fn perform(command: ControlRequest, core: NodeCore) -> ControlReply {
 async fn execute(action: ControlAction, core: &NodeCore) -> Result<Value, Error> {
     Ok(match action {
         ControlAction::Status => json!(core.status()),
-        ControlAction::Say { to, text, message } => {
+        ControlAction::QueueMessage { to, text, message } => {
             json!(core.queue_message(&to, compose_message(&text, message)?).await?)
         }
-        ControlAction::Drop { to, message } => json!(core.cancel(&to, message).await?),
+        ControlAction::Cancel { to, message } => json!(core.cancel(&to, message).await?),
         ControlAction::Deliver { to, text, now, message } => {
             json!(core.deliver(&to, compose_message(&text, message)?, now).await?)
         }
@@ -216,20 +216,20 @@ async fn execute(action: ControlAction, core: &NodeCore) -> Result<Value, Error>
         ControlAction::Typing { to } => json!(core.typing(&to)),
         ControlAction::History(query) => json!(core.history(query).await?),
         ControlAction::MarkRead { with, up_to } => json!(core.mark_read(with, up_to).await?),
-        ControlAction::People => json!(core.users().await?),
+        ControlAction::Users => json!(core.users().await?),
         ControlAction::Block { user } => json!(core.block(user).await?),
         ControlAction::Unblock { user } => json!(core.unblock(user).await?),
         ControlAction::Accept { user } => json!(core.accept(user).await?),
         ControlAction::SharedNames { user, prefix } => json!(core.shared_names(user, &prefix).await?),
         ControlAction::Rooms => json!(core.rooms().await?),
-        ControlAction::SayInRoom { room, text, wait } => json!(core.write_in_room(&room, &text, wait).await?),
+        ControlAction::WriteInRoom { room, text, wait } => json!(core.write_in_room(&room, &text, wait).await?),
         ControlAction::RoomCut { room, user } => json!(core.room_cut(&room, &user).await?),
         ControlAction::Wake { user } => json!(core.wake(user).await?),
-        ControlAction::WatchChatActivity { talking } => {
+        ControlAction::WaitForChatActivity { talking } => {
             core.events().chat_activity().wait_for(!talking).await;
             json!(!talking)
         }
-        ControlAction::Passwd { present, new } => {
+        ControlAction::ChangePassword { present, new } => {
             let (Some(current), Some(new)) = (present.password(), new.password()) else {
                 return Err(Error::Usage(tr!("that is not a password")));
             };

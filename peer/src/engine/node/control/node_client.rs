@@ -186,7 +186,7 @@ impl NodeClient {
     /// Waits, without a time limit, until a chat is active, or until none is.
     pub(in crate::engine::node) async fn wait_for_chat_activity(&self, is_active: bool) -> Result<(), Error> {
         // The action names the state that the client knows.
-        let action = ControlAction::WatchChatActivity { talking: !is_active };
+        let action = ControlAction::WaitForChatActivity { talking: !is_active };
         self.call_within::<bool>(None, action).await.map(|_| ())
     }
 
@@ -416,7 +416,8 @@ mod tests {
         let mut asked = JoinSet::new();
         for _ in 0..REQUESTS {
             let (sender, reply) = oneshot::channel();
-            let action = ControlAction::Say { to: "bob".parse().unwrap(), text: "y".repeat(16 << 10), message: None };
+            let action =
+                ControlAction::QueueMessage { to: "bob".parse().unwrap(), text: "y".repeat(16 << 10), message: None };
             client.queue(action, Some(sender)).unwrap();
             asked.spawn(reply);
         }
@@ -433,13 +434,13 @@ mod tests {
     async fn whoever_waits_learns_that_the_node_has_ended() {
         let (stream, node) = UnixStream::pair().unwrap();
         let client = NodeClient::over(stream, NodeProcess::new(None)).without_timeout();
-        let call = client.perform(ControlAction::People);
+        let call = client.perform(ControlAction::Users);
         let ending = async {
             tokio::task::yield_now().await;
             drop(node);
         };
         let (called, ()) = tokio::join!(call, ending);
         assert!(matches!(called, Err(Error::NodeGone { .. })), "{called:?}");
-        assert!(matches!(client.perform(ControlAction::People).await, Err(Error::NodeGone { .. })));
+        assert!(matches!(client.perform(ControlAction::Users).await, Err(Error::NodeGone { .. })));
     }
 }
