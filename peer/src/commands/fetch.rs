@@ -2,7 +2,7 @@
 
 mod fetched_shares;
 mod folder_follow;
-mod retry_record;
+mod last_fetch_record;
 
 use std::convert::Infallible;
 use std::io::IsTerminal;
@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use self::fetched_shares::FetchedShares;
 use self::folder_follow::{follow_folder, parse_order};
-use self::retry_record::{FetchRecord, RetryRecorder, load_last};
+use self::last_fetch_record::{FetchRecord, FetchRecorder, load_last};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
 use super::share::share_fetched;
@@ -179,7 +179,7 @@ pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(),
         return begin_to_follow(context, args).await;
     }
     let (me, FetchRecord { request, share }) = load_record(context, args).await?;
-    let recorder = RetryRecorder::new(&me.profile, &request, share);
+    let recorder = FetchRecorder::new(&me.profile, &request, share);
     let mut bars = FetchBars::new(&context.output, request.names.len() == 1);
     let audience = match &request.from {
         ConversationName::Room(room) if share => context.until_cancelled(find_room_audience(&me, room)).await?,

@@ -1,4 +1,4 @@
-//! Record for `peer fetch --retry`: the whole request when a fetch begins, and what is missing when it ends.
+//! Record of the last fetch, for `peer fetch --retry`: the whole request when a fetch begins, and what is missing when it ends.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub(super) struct FetchRecord {
 
 /// Writes the record of a fetch that runs.
 #[derive(Debug)]
-pub(super) struct RetryRecorder<'a> {
+pub(super) struct FetchRecorder<'a> {
     profile: &'a Profile,
     started: FetchRecord,
 }
@@ -38,7 +38,7 @@ pub(super) fn load_last(profile: &Profile) -> Result<FetchRecord, Error> {
     serde_json::from_str(&text).map_err(|_| nothing())
 }
 
-impl<'a> RetryRecorder<'a> {
+impl<'a> FetchRecorder<'a> {
     /// Prepares the record of a fetch that begins.
     pub(super) fn new(profile: &'a Profile, request: &FetchRequest, share: bool) -> Self {
         Self { profile, started: FetchRecord { request: request.clone(), share } }
