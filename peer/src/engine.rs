@@ -48,6 +48,7 @@ pub mod room_actions;
 pub mod room_contacts;
 pub mod room_values;
 pub mod rooms;
+pub mod send_announcement;
 pub mod send_intake;
 pub mod sends;
 pub mod serve;

@@ -44,7 +44,7 @@
 //! | chat: send window, delivery, receiving | `engine/chat/`, `engine/node/delivery*.rs` |
 //! | rooms: what members exchange, who is linked, the tracker's records | `engine/rooms/`, `engine/node/room_*.rs`, `profile/room_store/`, the `rooms` crate |
 //! | who may get a share; offers | `profile/audience.rs`, `engine/serve/share_access.rs`, `engine/file_offers.rs` |
-//! | sends, receipts, rules by which they are accepted | `engine/{sends,send_intake}/`, `engine/node/send_acceptor.rs`, `profile/{outgoing_sends,incoming_sends,accept_rules}.rs` |
+//! | sends, receipts, rules by which they are accepted | `engine/{sends,send_intake}/`, `engine/send_announcement.rs`, `engine/node/send_acceptor.rs`, `profile/{outgoing_sends,incoming_sends,accept_rules}.rs` |
 //! | what lasts: `peer sends`, `accepts`, `wishes` with `pause`, `resume`, `end` | `commands/lasting_action.rs`, `profile/send_pausing.rs` |
 //! | wishes: what they look for, what is told and fetched | `engine/wishes/`, `engine/{wish_fetch,unattended_fetch}.rs`, `engine/node/wish_watcher.rs`, `profile/wishes.rs` |
 //! | the clipboard | `sys/clipboard.rs`, `ui/clipboard_sequence.rs`, `commands/clip.rs`, `commands/send/clipboard_copy.rs` |

@@ -23,11 +23,12 @@ use super::node_checks::require_reachable_node;
 use super::sends;
 use super::user_resolution::{LookupScope, resolve_arguments};
 use super::value_parsers::parse_file_name;
-use crate::engine::chat::{ConversationName, compose_room_send, describe_send};
+use crate::engine::chat::{ConversationName, describe_send};
 use crate::engine::node::{NodeApi, NodeHandle, NodeLifetime, NodeNeed, SendAnnouncement, running_status};
 use crate::engine::node_connection::open_node;
 use crate::engine::room_contacts::find_room_audience;
-use crate::engine::sends::{BegunSend, SendRequest, begin_send, clear_settled_sends, end_send};
+use crate::engine::send_announcement::announce_in_room;
+use crate::engine::sends::{BegunSend, SendRequest, begin_send, begin_sends, clear_settled_sends};
 use crate::engine::share::ShareEvent;
 use crate::engine::{Error, LocalUser, file_offers, run_blocking};
 use crate::profile::{Access, Audience, OutgoingSend, Profile};
@@ -209,8 +210,7 @@ async fn hash_all(
 ) -> Result<Vec<BegunSend>, Error> {
     let (profile, output, cancel) = (profile.clone(), context.output.clone(), context.cancel.clone());
     let hashing = run_blocking(move || {
-        let mut begun = Vec::new();
-        for request in &requests {
+        begin_sends(&profile, &requests, |request| {
             let mut bar = ShareBar::new(&output);
             let mut failure = None;
             let one = begin_send(&profile, request, &mut |event| {
@@ -221,22 +221,8 @@ async fn hash_all(
                 if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
             bar.end();
-            match failure.map_or(one, |failure| Err(failure.into())) {
-                Ok(one) => begun.push(one),
-                Err(error) => {
-                    // Nobody was told of the others yet: all or nothing.
-                    // Resumed ones stay: their receivers know of them.
-                    for BegunSend { send, .. } in begun.iter().filter(|one: &&BegunSend| !one.is_resumed) {
-                        end_send(&profile, send)?;
-                    }
-                    if request.is_copy {
-                        let _ = std::fs::remove_file(&request.path);
-                    }
-                    return Err(error);
-                }
-            }
-        }
-        Ok(begun)
+            failure.map_or(one, |failure| Err(failure.into()))
+        })
     });
     let begun = with_stop_timeout(context, hashing).await?;
     for BegunSend { omissions, .. } in &begun {
@@ -276,8 +262,8 @@ async fn announce_and_wait(
                 receipts != Some(false)
             }
             ConversationName::Room(name) => {
-                let others = context.until_cancelled(announce_in_room(node, name, send, *is_resumed)).await?;
-                room = Some((name.clone(), others));
+                context.until_cancelled(announce_in_room(node, &me.profile, name, send)).await?;
+                room = Some((name.clone(), context.until_cancelled(count_others(node, name)).await?));
                 true
             }
         };
@@ -303,16 +289,8 @@ async fn announce_and_wait(
     }
 }
 
-/// Tells a room of a send, unless that was done; returns the number of other members.
-async fn announce_in_room(
-    node: &NodeApi,
-    name: &RoomName,
-    sent: &OutgoingSend,
-    is_resumed: bool,
-) -> Result<usize, Error> {
-    if !is_resumed {
-        node.write_in_room(name, &compose_room_send(name, &sent.send), false).await?;
-    }
+/// Returns the number of other members of a room.
+async fn count_others(node: &NodeApi, name: &RoomName) -> Result<usize, Error> {
     let rooms = node.rooms().await?;
     let room = rooms.iter().find(|room| room.room.as_str().eq_ignore_ascii_case(name.as_str()));
     Ok(room.map_or(0, |room| room.members.len()).saturating_sub(1))

@@ -14,8 +14,10 @@
 pub mod accept_policy;
 mod auto_accept_outcome;
 mod receipts;
+mod send_batch;
 mod send_creation;
 
 pub use auto_accept_outcome::AutoAcceptOutcome;
 pub use receipts::{ReceiptRecord, record_receipt};
+pub use send_batch::begin_sends;
 pub use send_creation::{BegunSend, SendRequest, begin_send, clear_settled_sends, end_send, send_copy_path};

@@ -19,7 +19,7 @@ use super::{Audience, Profile, ProfileError};
 const MAX_OPEN_SENDS: usize = 1000;
 /// Sends that are over and still listed.
 const MAX_SETTLED: i64 = 100;
-const COLUMNS: &str = "number, audience, id, send, path, is_copy, keeps_shares, at, state, is_paused";
+const COLUMNS: &str = "number, audience, id, send, path, is_copy, keeps_shares, at, state, is_paused, announced_at";
 
 /// What became of a send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -60,6 +60,8 @@ pub struct OutgoingSend {
     pub state: SendState,
     /// True if nobody may fetch it until it is resumed.
     pub is_paused: bool,
+    /// The time when the room was told of it; `None` if it wasn't yet, and for one to a person.
+    pub announced_at: Option<i64>,
 }
 
 /// The fields of a send that begins.
@@ -169,6 +171,15 @@ impl Profile {
         self.db_result(changed).map(|_| ())
     }
 
+    /// Records that the room was told of a send at `now_ms`; the first time counts.
+    pub fn mark_send_announced(&self, number: i64, now_ms: i64) -> Result<(), ProfileError> {
+        let changed = self.writer()?.execute(
+            "UPDATE outgoing_send SET announced_at = ?2 WHERE number = ?1 AND announced_at IS NULL",
+            [number, now_ms],
+        );
+        self.db_result(changed).map(|_| ())
+    }
+
     /// Records what became of a send that waits; false if it doesn't wait any more.
     pub fn settle_send(&self, number: i64, state: SendState) -> Result<bool, ProfileError> {
         let changed = self.writer()?.execute(
@@ -222,6 +233,7 @@ impl Profile {
             at: row.at,
             state: SendState::ALL.into_iter().find(|state| state.as_str() == row.state).ok_or_else(damaged)?,
             is_paused: row.is_paused,
+            announced_at: row.announced_at,
         })
     }
 }
@@ -237,6 +249,7 @@ struct SendRow {
     at: i64,
     state: String,
     is_paused: bool,
+    announced_at: Option<i64>,
 }
 
 impl SendRow {
@@ -252,6 +265,7 @@ impl SendRow {
             at: row.get(7)?,
             state: row.get(8)?,
             is_paused: row.get(9)?,
+            announced_at: row.get(10)?,
         })
     }
 }
@@ -322,6 +336,11 @@ mod tests {
         let room = Audience::Room(shared::RoomId::from_bytes([1; 16]));
         let (bob, carol): (UserName, UserName) = ("bob".parse().unwrap(), "carol".parse().unwrap());
         let first = add(&profile, &room, None).unwrap();
+        assert_eq!(profile.send(first).unwrap().unwrap().announced_at, None, "nobody was told yet");
+        for now in [8, 9] {
+            profile.mark_send_announced(first, now).unwrap();
+        }
+        assert_eq!(profile.send(first).unwrap().unwrap().announced_at, Some(8));
         assert!(profile.add_room_receipt(first, &bob, ReceiptOutcome::Done).unwrap());
         assert!(!profile.add_room_receipt(first, &bob, ReceiptOutcome::Declined).unwrap());
         assert!(profile.add_room_receipt(first, &carol, ReceiptOutcome::Declined).unwrap());

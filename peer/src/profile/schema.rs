@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Entry N takes the schema from version N to N + 1; a released entry is never changed.
-const MIGRATIONS: [&str; 16] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12, V13, V14, V15, V16];
+const MIGRATIONS: [&str; 17] = [V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12, V13, V14, V15, V16, V17];
 
 /// The version of the schema that this release reads and writes.
 pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -571,6 +571,14 @@ const V16: &str = "
     CREATE UNIQUE INDEX guest_message_by_id ON guest_message (link, guest, id);
 ";
 
+/// Whether a room was told of a send.
+const V17: &str = "
+    -- When the room was told; NULL: it wasn't yet, or the send is to one person, whose message has an id.
+    ALTER TABLE outgoing_send ADD COLUMN announced_at INTEGER;
+    -- Taken to have been told: to tell a room again of everything would be worse than to miss a send.
+    UPDATE outgoing_send SET announced_at = at WHERE id IS NULL;
+";
+
 /// Returns the version of the schema; 0 for an empty database.
 pub(super) fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
@@ -682,5 +690,22 @@ mod tests {
         assert_eq!(one(shares), " a,  b, @bob b, @carol c");
         assert_eq!(one("SELECT name FROM folder WHERE audience = '' AND mtime_ns = 5 AND empty"), "docs");
         assert_eq!(one("SELECT name FROM partial WHERE audience = ''"), "d");
+    }
+
+    #[test]
+    fn the_rooms_of_earlier_sends_count_as_told() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("profile.db");
+        let mut old = Connection::open(&path).unwrap();
+        migrate_to(&mut old, 16).unwrap();
+        old.execute_batch(
+            "INSERT INTO outgoing_send (audience, id, send, path, is_copy, keeps_shares, at, state) VALUES
+             ('#0101', NULL, '{}', x'2f61', 0, 0, 7, 'waiting'), ('@bob', '01', '{}', x'2f61', 0, 0, 8, 'waiting')",
+        )
+        .unwrap();
+        drop(old);
+        let new = open(&path).unwrap();
+        let told = "SELECT group_concat(coalesce(announced_at, 'never'), ' ' ORDER BY number) FROM outgoing_send";
+        assert_eq!(new.query_row(told, [], |row| row.get::<_, String>(0)).unwrap(), "7 never");
     }
 }

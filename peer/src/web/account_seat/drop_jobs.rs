@@ -16,7 +16,8 @@ use crate::engine::chat::{self, ConversationName};
 use crate::engine::dropped_files::DropId;
 use crate::engine::node::announce_shares;
 use crate::engine::room_contacts::find_room_audience;
-use crate::engine::sends::{SendRequest, begin_send};
+use crate::engine::send_announcement::announce_in_room;
+use crate::engine::sends::{SendRequest, begin_send, begin_sends};
 use crate::engine::share::{ShareEvent, share};
 use crate::engine::{Error, run_blocking};
 use crate::profile::Audience;
@@ -113,13 +114,15 @@ async fn send_drop(
     };
     let (profile, mut report) = (seat.me.profile.clone(), JobReport::new(seat, &job, cancel));
     let begun = run_blocking(move || {
-        let begin = |path: PathBuf| {
+        let request = |path: PathBuf| {
             // A single file goes when the send is over.
             let is_copy = path.is_file();
-            let request = SendRequest { audience: audience.clone(), path, name: None, is_copy };
-            begin_send(&profile, &request, &mut |event| report.handle_event(&event))
+            SendRequest { audience: audience.clone(), path, name: None, is_copy }
         };
-        job.paths.into_iter().map(begin).collect::<Result<Vec<_>, Error>>()
+        let requests: Vec<SendRequest> = job.paths.into_iter().map(request).collect();
+        begin_sends(&profile, &requests, |request| {
+            begin_send(&profile, request, &mut |event| report.handle_event(&event))
+        })
     })
     .await?;
     let node = seat.node().ok_or(Error::Interrupted)?;
@@ -133,11 +136,7 @@ async fn send_drop(
         match &to {
             // Who can't be told now is told when they can be reached.
             ConversationName::Person(_) => drop(node.announce_send(one.send.number).await?),
-            // The room was told of a resumed one when that began.
-            ConversationName::Room(room) if !one.is_resumed => {
-                drop(node.write_in_room(room, &chat::compose_room_send(room, &one.send.send), false).await?);
-            }
-            ConversationName::Room(_) => {}
+            ConversationName::Room(room) => announce_in_room(&node, &seat.me.profile, room, &one.send).await?,
         }
         names.push(one.send.send.name);
     }
