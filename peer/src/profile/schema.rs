@@ -571,12 +571,18 @@ const V16: &str = "
     CREATE UNIQUE INDEX guest_message_by_id ON guest_message (link, guest, id);
 ";
 
-/// Whether a room was told of a send.
+/// Whether a room was told of a send, and changes of the shares that a pause moves to another audience.
 const V17: &str = "
     -- When the room was told; NULL: it wasn't yet, or the send is to one person, whose message has an id.
     ALTER TABLE outgoing_send ADD COLUMN announced_at INTEGER;
     -- Taken to have been told: to tell a room again of everything would be worse than to miss a send.
     UPDATE outgoing_send SET announced_at = at WHERE id IS NULL;
+
+    CREATE TRIGGER share_moved AFTER UPDATE OF audience ON share BEGIN
+        DELETE FROM removed_share WHERE audience = new.audience AND name = new.name;
+        INSERT INTO share_change VALUES (old.audience, 1) ON CONFLICT (audience) DO UPDATE SET number = number + 1;
+        INSERT INTO share_change VALUES (new.audience, 1) ON CONFLICT (audience) DO UPDATE SET number = number + 1;
+    END;
 ";
 
 /// Returns the version of the schema; 0 for an empty database.

@@ -301,9 +301,14 @@ mod tests {
         let photos = begin(&profile, &bob, &home.path().join("photos")).unwrap().send;
         let other = begin(&profile, &bob, &home.path().join("photos2")).unwrap().send;
         let pause = |send: &OutgoingSend, paused| profile.set_send_paused(send.number, paused).unwrap();
+        // Whoever follows the audience learns of both by its mark.
+        let mark = || profile.share_mark(std::slice::from_ref(&bob)).unwrap();
+        let shared = mark();
         assert!(pause(&photos, true) && !pause(&photos, true));
+        let paused = mark();
         assert_eq!(names(&profile, &bob), ["photos2"]);
         assert!(pause(&photos, false) && !pause(&photos, false));
+        assert!(shared != paused && paused != mark());
         assert_eq!(names(&profile, &bob), ["photos/a", "photos/sub/b", "photos2"]);
         // The same is sent again.
         pause(&photos, true);
