@@ -83,26 +83,10 @@ impl Profile {
         // Deferred suffices: a write comes first, so no snapshot can be out of date at it.
         self.in_transaction(TransactionBehavior::Deferred, |transaction| {
             let mut changed = Vec::with_capacity(outcomes.len());
-            // Only what is still in the outbox: another process may have delivered or dropped it already.
-            let mut update = transaction.prepare_cached(
-                "UPDATE message SET state = ?3 WHERE peer = ?1 AND direction = 'out' AND id = ?2 AND state <> ?3
-                 AND seq IN (SELECT seq FROM outbox) RETURNING seq",
-            )?;
-            let mut remove = transaction.prepare_cached("DELETE FROM outbox WHERE seq = ?1")?;
             for (id, state) in outcomes {
-                let values = params![to.as_str(), id.to_string(), state.as_str()];
-                let found = update.query_map(values, |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
-                let Some(seq) = found.first() else { continue };
-                // A message marked `Sent` stays: only an outcome takes it out, so that a lost ack leads to
-                // another delivery.
-                if !state.is_queued() {
-                    remove.execute([seq])?;
+                if record_state(transaction, to, *id, *state)? {
+                    changed.push((*id, *state));
                 }
-                // Nobody learnt of what it announced, so nobody will answer.
-                if state.is_given_up() {
-                    outgoing_sends::fail(transaction, *id)?;
-                }
-                changed.push((*id, *state));
             }
             Ok(changed)
         })
@@ -130,14 +114,24 @@ impl Profile {
     /// Expires messages that have waited since before `before`, and returns them. A message with a start after `now_ms`
     /// was stored by another clock: it is set to `now_ms`. Both are times of [`Profile::outbox_now`].
     pub fn expire_outbox(&self, before: i64, now_ms: i64) -> Result<Vec<StoredMessage>, ProfileError> {
-        let late: Vec<QueuedMessage> = self.outbox()?.into_iter().filter(|waiting| waiting.since < before).collect();
-        for waiting in &late {
-            self.record_delivery_states(&waiting.stored.peer, &[(waiting.stored.message.id, MessageState::Expired)])?;
-        }
-        // Without this, a message from a wrong future date would wait for years.
-        let restamped = self.writer()?.execute("UPDATE outbox SET since = ?1 WHERE since > ?1", [now_ms]);
-        self.db_result(restamped)?;
-        Ok(late.into_iter().map(|waiting| StoredMessage { state: MessageState::Expired, ..waiting.stored }).collect())
+        let late = self.outbox()?.into_iter().filter(|waiting| waiting.since < before);
+        self.expire_messages(late.map(|waiting| waiting.stored).collect(), now_ms)
+    }
+
+    /// Expires those of the messages that still wait, and returns them: others have got an outcome since they were read.
+    fn expire_messages(&self, late: Vec<StoredMessage>, now_ms: i64) -> Result<Vec<StoredMessage>, ProfileError> {
+        // Deferred suffices: a write comes first.
+        self.in_transaction(TransactionBehavior::Deferred, |transaction| {
+            // Without this, a message from a wrong future date would wait for years.
+            transaction.execute("UPDATE outbox SET since = ?1 WHERE since > ?1", [now_ms])?;
+            let mut expired = Vec::with_capacity(late.len());
+            for stored in late {
+                if record_state(transaction, &stored.peer, stored.message.id, MessageState::Expired)? {
+                    expired.push(StoredMessage { state: MessageState::Expired, ..stored });
+                }
+            }
+            Ok(expired)
+        })
     }
 
     /// Records whether messages for `user` are held back because the key changed; false if that was recorded already.
@@ -170,6 +164,32 @@ impl Profile {
         let check = |(row, since, frozen)| Ok(QueuedMessage { stored: self.checked_message(row)?, since, frozen });
         rows.into_iter().map(check).collect()
     }
+}
+
+/// Records the outcome of a message in the outbox. Returns false if it isn't there, or had the state already.
+fn record_state(
+    transaction: &Transaction<'_>,
+    to: &UserName,
+    id: MessageId,
+    state: MessageState,
+) -> rusqlite::Result<bool> {
+    // Only what is still in the outbox: another process may have delivered or dropped it already.
+    let mut update = transaction.prepare_cached(
+        "UPDATE message SET state = ?3 WHERE peer = ?1 AND direction = 'out' AND id = ?2 AND state <> ?3
+         AND seq IN (SELECT seq FROM outbox) RETURNING seq",
+    )?;
+    let values = params![to.as_str(), id.to_string(), state.as_str()];
+    let found = update.query_map(values, |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+    let Some(seq) = found.first() else { return Ok(false) };
+    // A message marked `Sent` stays: only an outcome takes it out, so that a lost ack leads to another delivery.
+    if !state.is_queued() {
+        transaction.prepare_cached("DELETE FROM outbox WHERE seq = ?1")?.execute([seq])?;
+    }
+    // Nobody learnt of what it announced, so nobody will answer.
+    if state.is_given_up() {
+        outgoing_sends::fail(transaction, id)?;
+    }
+    Ok(true)
 }
 
 /// Sets in a transaction whether messages to a user are held back; returns false if that changes nothing.
@@ -226,6 +246,23 @@ mod tests {
         assert_eq!(expired.iter().map(|stored| stored.message.id).collect::<Vec<_>>(), [id(1)]);
         assert_eq!(profile.outbox().unwrap().iter().map(|waiting| waiting.since).collect::<Vec<_>>(), [3, 3]);
         assert_eq!(waiting(3), ["4"]);
+    }
+
+    #[test]
+    fn what_was_delivered_meanwhile_does_not_expire() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let bob: UserName = "bob".parse().unwrap();
+        for byte in 1..=2 {
+            let message = ChatMessage { id: id(byte), ts: 0, text: "hi".into(), offer: None, send: None };
+            profile.store_outgoing(&bob, &message, 1).unwrap();
+        }
+        let late = profile.queued_for(&bob, 0, 9).unwrap();
+        profile.record_delivery_states(&bob, &[(id(1), MessageState::Stored)]).unwrap();
+        let expired = profile.expire_messages(late, 9).unwrap();
+        let expired: Vec<_> = expired.iter().map(|stored| (stored.message.id, stored.state)).collect();
+        assert_eq!(expired, [(id(2), MessageState::Expired)]);
+        assert_eq!(profile.outgoing_state(&bob, id(1)).unwrap(), Some(MessageState::Stored));
     }
 
     #[test]
