@@ -3,6 +3,7 @@
 use rusqlite::{Transaction, TransactionBehavior, params};
 use shared::UserName;
 
+use super::stored_message::CHARGED_BYTES;
 use super::{ConversationName, Profile, ProfileError};
 
 /// The number of unread messages of a conversation.
@@ -170,13 +171,15 @@ impl Profile {
 fn mark_person_read(transaction: &Transaction<'_>, user: &UserName, up_to: i64) -> rusqlite::Result<bool> {
     // Counted, not set to 0: what arrives while the reader looks comes after the mark.
     let changed = transaction.execute(
-        "UPDATE conversation SET
-             read_up_to = max(read_up_to, ?2),
-             unread = (SELECT count(*) FROM message WHERE peer = ?1 AND direction = 'in'
-                       AND seq > max(conversation.read_up_to, ?2)),
-             unread_bytes = (SELECT coalesce(sum(octet_length(text)), 0) FROM message
-                             WHERE peer = ?1 AND direction = 'in' AND seq > max(conversation.read_up_to, ?2))
-         WHERE peer = ?1 AND unread > 0",
+        &format!(
+            "UPDATE conversation SET
+                 read_up_to = max(read_up_to, ?2),
+                 unread = (SELECT count(*) FROM message WHERE peer = ?1 AND direction = 'in'
+                           AND seq > max(conversation.read_up_to, ?2)),
+                 unread_bytes = (SELECT coalesce(sum({CHARGED_BYTES}), 0) FROM message
+                                 WHERE peer = ?1 AND direction = 'in' AND seq > max(conversation.read_up_to, ?2))
+             WHERE peer = ?1 AND unread > 0"
+        ),
         params![user.as_str(), up_to],
     )?;
     Ok(changed > 0)

@@ -5,6 +5,7 @@ use shared::limits::MESSAGE_OVERHEAD_BYTES;
 
 use super::settings::PUT_SETTING;
 use super::sql_integer::sql_integer;
+use super::stored_message::CHARGED_BYTES;
 
 /// The setting with the highest place of a deleted message; places up to it are never used again.
 const SEQ_FLOOR_KEY: &str = "message_floor";
@@ -59,18 +60,18 @@ pub(super) fn delete_messages(
 /// Recounts the unread messages and the used quota of a message request.
 pub(super) fn recount_conversation(transaction: &Transaction<'_>, peer: &str) -> rusqlite::Result<()> {
     transaction
-        .prepare_cached(
+        .prepare_cached(&format!(
             "UPDATE conversation SET
                  unread = (SELECT count(*) FROM message WHERE peer = ?1 AND direction = 'in' AND seq > read_up_to),
-                 unread_bytes = (SELECT coalesce(sum(octet_length(text)), 0) FROM message
+                 unread_bytes = (SELECT coalesce(sum({CHARGED_BYTES}), 0) FROM message
                                  WHERE peer = ?1 AND direction = 'in' AND seq > read_up_to),
                  request_count = CASE accepted WHEN 1 THEN 0 ELSE
                      (SELECT count(*) FROM message WHERE peer = ?1 AND direction = 'in') END,
                  request_bytes = CASE accepted WHEN 1 THEN 0 ELSE
-                     (SELECT coalesce(sum(octet_length(text) + coalesce(octet_length(offer), 0) + coalesce(octet_length(send), 0) + ?2), 0) FROM message
+                     (SELECT coalesce(sum({CHARGED_BYTES} + ?2), 0) FROM message
                       WHERE peer = ?1 AND direction = 'in') END
-             WHERE peer = ?1",
-        )?
+             WHERE peer = ?1"
+        ))?
         .execute(params![peer, sql_integer(MESSAGE_OVERHEAD_BYTES)])
         .map(|_| ())
 }
@@ -82,4 +83,40 @@ fn raise_seq_floor(transaction: &Transaction<'_>, last: i64) -> rusqlite::Result
         .optional()?;
     let floor = floor.and_then(|text| text.parse().ok()).unwrap_or(0).max(last);
     transaction.execute(PUT_SETTING, [SEQ_FLOOR_KEY, &floor.to_string()]).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::TransactionBehavior;
+    use shared::ContentHash;
+    use shared::peer::{ChatMessage, FileOffer, FileSend, MessageId, SendKind};
+
+    use super::*;
+    use crate::profile::Profile;
+
+    #[test]
+    fn a_message_costs_after_a_recount_what_it_cost_before() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let bob: shared::UserName = "bob".parse().unwrap();
+        let (name, hash) = ("orçamento \"2\".pdf".parse::<shared::FileName>().unwrap(), ContentHash::of(b"x"));
+        let message = |byte| {
+            let id = MessageId::from_bytes([byte; 16]);
+            ChatMessage { id, ts: 0, text: "olá".into(), offer: None, send: None }
+        };
+        let offer = Some(FileOffer { name: name.clone(), size: 1, hash });
+        let send = Some(FileSend { name, kind: SendKind::File, files: 1, size: 1, hash });
+        let all = [message(1), ChatMessage { offer, ..message(2) }, ChatMessage { send, ..message(3) }];
+        profile.store_incoming(&bob, &all, 1).unwrap();
+        let counts = || {
+            let sql = "SELECT unread, unread_bytes, request_count, request_bytes FROM conversation";
+            let read = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]);
+            profile.reader().query_row(sql, [], read).unwrap()
+        };
+        let stored: [i64; 4] = counts();
+        profile.in_transaction(TransactionBehavior::Immediate, |it| recount_conversation(it, "bob")).unwrap();
+        assert_eq!(counts(), stored, "recounted");
+        profile.mark_read(&bob, Some(0)).unwrap();
+        assert_eq!(counts(), stored, "nothing of it is read");
+    }
 }

@@ -5,8 +5,8 @@
 //! | messages of one stranger, read or not | 100, and 1 MiB | refused until the stranger is accepted |
 //! | bytes of all strangers together, without blocked ones | 16 MiB, the last 4 MiB of it only for strangers with less than 4 KiB | the same; first words replace all that whoever left most has left ([`super::request_eviction`]) |
 //!
-//! A message counts its text, the name of its offer, and 1 KiB of overhead. The reserve is for first contacts: however
-//! many accounts one person creates to fill the rest, others can still introduce themselves.
+//! A message counts its text, the name of its offer or send, and 1 KiB of overhead. The reserve is for first contacts:
+//! however many accounts one person creates to fill the rest, others can still introduce themselves.
 
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 use shared::UserName;

@@ -238,6 +238,11 @@ impl RoomColumns {
     }
 }
 
+/// [`charged_bytes`] of a row of `message`. What isn't JSON has no name: such a row can be forgotten all the same.
+pub(super) const CHARGED_BYTES: &str = "(octet_length(text)
+     + iif(json_valid(offer), coalesce(octet_length(offer ->> '$.name'), 0), 0)
+     + iif(json_valid(send), coalesce(octet_length(send ->> '$.name'), 0), 0))";
+
 /// Returns the bytes of a message that its author chooses, which count against the quota.
 pub(super) fn charged_bytes(message: &ChatMessage) -> usize {
     let (offer, send) = (message.offer.as_ref(), message.send.as_ref());
