@@ -175,7 +175,7 @@ async fn forget(context: &CommandContext, me: &LocalUser, args: HistoryArgs) -> 
     }
     context.output.note(&match forgotten.messages {
         0 => nothing_to_forget_note(with.as_ref()),
-        _ => forgotten_note(count, with.as_ref(), &format_size(forgotten.bytes)),
+        count => forgotten_note(count, with.as_ref(), &format_size(forgotten.bytes)),
     });
     Ok(())
 }
