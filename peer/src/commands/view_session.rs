@@ -8,6 +8,7 @@ mod command_dispatch;
 mod message_submission;
 mod node_observation;
 mod path_completion;
+mod pending_acts;
 mod room_commands;
 mod running_uploads;
 mod unstored_messages;
@@ -25,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::background_jobs::JobOutcome;
+use self::pending_acts::PendingActs;
 use self::running_uploads::RunningUploads;
 use self::unstored_messages::UnstoredMessages;
 use self::view_exit::ExitReason;
@@ -46,7 +48,7 @@ const FRAME_INTERVAL: Duration = Duration::from_millis(16);
 const MAX_INPUTS_PER_TURN: usize = 64;
 /// Time for the hangup signal to arrive after the terminal closed.
 const HANGUP_TIMEOUT: Duration = Duration::from_millis(200);
-/// Time for unsent messages to be stored before the view's own node ends.
+/// Time for unsent messages to be stored, and for acts to be done, before the view's own node ends.
 const EXIT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A message or an offer that the node has not said to have stored. Lost if this view's own node ends before.
@@ -71,8 +73,10 @@ struct ViewSession<'a, V> {
     unstored: UnstoredMessages,
     /// Messages to rooms that were written while there was no node.
     unsent_posts: VecDeque<(RoomName, String)>,
-    /// Messages to rooms that the node has not said to have stored.
-    unanswered_posts: usize,
+    /// Acts without an outcome, and messages to rooms that the node has not said to have stored.
+    acts: PendingActs,
+    /// True while the node has not answered that it looks at the outbox again.
+    is_waking: bool,
     /// True while the first of `unstored` is being stored.
     is_storing: bool,
     /// True after the user was told that messages can't be stored.
@@ -139,7 +143,8 @@ pub(super) async fn run_view<V: TerminalView>(
         undelivered: HashSet::new(),
         unstored: UnstoredMessages::default(),
         unsent_posts: VecDeque::new(),
-        unanswered_posts: 0,
+        acts: PendingActs::default(),
+        is_waking: false,
         is_storing: false,
         has_reported_unstored: false,
         is_delivery_held: false,
@@ -166,6 +171,7 @@ pub(super) async fn run_view<V: TerminalView>(
         is_exit_forced: mut at_once,
         exit_notes: mut said,
         unsent_posts,
+        acts,
         hashing_offers: offering,
         undelivered: under_way,
         ..
@@ -182,6 +188,7 @@ pub(super) async fn run_view<V: TerminalView>(
     said.extend(
         unsent_posts.iter().map(|(room, text)| tr!("message to #{room} not sent: {text}", room, text = excerpt(text))),
     );
+    said.extend(acts.into_notes());
     said.extend(offering.into_values().map(|what| tr!("not offered, it was still being hashed: {what}", what)));
     jobs.shutdown().await;
     // The terminal is restored before the node ends: from here on output goes to the user's shell.
@@ -325,13 +332,11 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.connection.set_open_conversation(self.announced_open.as_ref().and_then(ConversationName::person));
     }
 
-    /// True if no message or offer would be lost by leaving now.
+    /// True if no message, offer or act would be lost by leaving now.
     fn has_flushed(&self) -> bool {
-        let is_saying = !self.unstored.is_empty()
-            || !self.unanswered.is_empty()
-            || !self.unsent_posts.is_empty()
-            || self.unanswered_posts > 0;
+        let is_saying = !self.unstored.is_empty() || !self.unanswered.is_empty() || !self.unsent_posts.is_empty();
         self.hashing_offers.is_empty()
+            && self.acts.is_empty()
             && (self.is_delivery_held || !is_saying)
             // Another process's node goes on to deliver without the view.
             && (!self.connection.owns_node() || self.undelivered.is_empty())
@@ -362,7 +367,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
 
     /// Makes the node look at the outbox again.
     fn wake_node(&mut self) {
-        self.ask(|node| async move { node.wake(None).await.map(|()| JobOutcome::Nothing) });
+        self.is_waking = self.ask(|node| async move { node.wake(None).await.map(|()| JobOutcome::NodeWoken) });
     }
 
     fn list_users(&mut self) {
@@ -388,6 +393,14 @@ impl<V: TerminalView> ViewSession<'_, V> {
             JobOutcome::ListsChanged(news) => {
                 self.list_users();
                 self.update_view(&news)
+            }
+            JobOutcome::ActEnded { number, outcome } => {
+                self.acts.end(number);
+                self.handle_job_outcome(*outcome)
+            }
+            JobOutcome::NodeWoken => {
+                self.is_waking = false;
+                Ok(())
             }
             JobOutcome::PostSubmitted { failure } => self.handle_post_submitted(failure),
             JobOutcome::Submitted { number, failure } => self.handle_submitted(number, failure),

@@ -28,6 +28,13 @@ pub(super) enum JobOutcome {
     Update(ViewUpdate),
     /// The lists of users and rooms have changed.
     ListsChanged(ViewUpdate),
+    /// An act of this number has this outcome.
+    ActEnded {
+        number: u64,
+        outcome: Box<JobOutcome>,
+    },
+    /// The node looks at the outbox again.
+    NodeWoken,
     /// The node has stored a message to a room, or why not.
     PostSubmitted {
         failure: Option<Error>,

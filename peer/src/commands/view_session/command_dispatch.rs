@@ -70,21 +70,21 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     *seen = up_to.max(*seen);
                 }
                 ViewCommand::Block { user, blocked: true } => {
-                    self.ask(|node| async move {
+                    self.act_at_node(format!("/ignore {user}"), |node| async move {
                         node.block(&user).await?;
                         let words = tr!("{user} is ignored; /unignore undoes it", user);
                         Ok(JobOutcome::ListsChanged(ViewUpdate::Note(words)))
                     });
                 }
                 ViewCommand::Block { user, blocked: false } => {
-                    self.ask(|node| async move {
+                    self.act_at_node(format!("/unignore {user}"), |node| async move {
                         node.unblock(&user).await?;
                         let words = tr!("{user} is no longer ignored", user);
                         Ok(JobOutcome::ListsChanged(ViewUpdate::Note(words)))
                     });
                 }
                 ViewCommand::Accept { user } => {
-                    self.ask(|node| async move {
+                    self.act_at_node(format!("/accept {user}"), |node| async move {
                         node.accept(&user).await?;
                         let words = tr!("{user} is accepted; /ignore refuses their messages", user);
                         Ok(JobOutcome::Update(ViewUpdate::Note(words)))

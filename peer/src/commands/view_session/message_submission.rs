@@ -135,7 +135,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     pub(super) async fn store_remaining(&mut self) -> Vec<String> {
         self.requeue_unanswered();
         let by = Instant::now() + EXIT_FLUSH_TIMEOUT;
-        let mut lost = Vec::new();
+        let (mut lost, mut has_stored) = (Vec::new(), false);
         while let Some((to, message)) = self.unstored.first().cloned() {
             // Removed first, so that each message is tried once and the loop ends.
             self.unstored.remove(message.id);
@@ -144,13 +144,19 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     if stored.state.is_queued() {
                         self.undelivered.insert(stored.message.id);
                     }
-                    self.wake_node();
+                    has_stored = true;
                 }
                 Ok(Err(error)) => lost.push(lost_words(&to, message.text.as_received(), &error.to_string())),
                 Err(_) => {
                     lost.push(lost_words(&to, message.text.as_received(), &tr!("the account's disk doesn't answer")));
                 }
             }
+        }
+        if (has_stored || self.is_waking)
+            && let Some(node) = self.connection.api()
+        {
+            // Awaited here, for a job ends with the view. If it fails, the next node looks at the outbox by itself.
+            let _ = timeout_at(by, node.wake(None)).await;
         }
         lost
     }

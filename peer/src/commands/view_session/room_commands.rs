@@ -6,11 +6,12 @@ use shared::tracker::room_request::RequestedChange;
 
 use super::ViewSession;
 use super::background_jobs::JobOutcome;
+use super::pending_acts::entered_change;
 use crate::commands::mute::mute_words;
 use crate::engine::chat::ConversationName;
 use crate::engine::own_rooms::{change_own_room, leave_own_room};
 use crate::engine::{Error, chat, run_blocking};
-use crate::ui::{TerminalView, ViewUpdate};
+use crate::ui::{TerminalView, ViewUpdate, excerpt};
 
 impl<V: TerminalView> ViewSession<'_, V> {
     /// Sends a text to a room, or keeps it until there is a node.
@@ -29,9 +30,9 @@ impl<V: TerminalView> ViewSession<'_, V> {
         while self.connection.is_connected()
             && let Some((room, text)) = self.unsent_posts.pop_front()
         {
-            self.unanswered_posts += 1;
+            let entered = format!("#{room} {}", excerpt(&text));
             // Tasks of this runtime begin in the order of their spawning, and with it messages are stored in order.
-            self.ask(|node| async move {
+            self.act_at_node(entered, |node| async move {
                 let failure = node.write_in_room(&room, &text, false).await.err();
                 Ok(JobOutcome::PostSubmitted { failure })
             });
@@ -39,7 +40,6 @@ impl<V: TerminalView> ViewSession<'_, V> {
     }
 
     pub(super) fn handle_post_submitted(&mut self, failure: Option<Error>) -> Result<(), Error> {
-        self.unanswered_posts = self.unanswered_posts.saturating_sub(1);
         match failure {
             Some(error @ Error::NodeGone { .. }) => {
                 self.show_problem(tr!("{error}: look whether the last message to the room is there", error))
@@ -51,17 +51,20 @@ impl<V: TerminalView> ViewSession<'_, V> {
 
     pub(super) fn change_room(&mut self, room: RoomName, change: RequestedChange) {
         let (me, node) = (self.me.clone(), self.connection.api());
-        self.jobs.spawn(async move { outcome_of(change_own_room(&me, node, &room, change).await) });
+        let entered = format!("#{room} {}", entered_change(&change));
+        self.act(entered, async move { outcome_of(change_own_room(&me, node, &room, change).await) });
     }
 
     pub(super) fn leave_room(&mut self, room: RoomName) {
         let (me, node) = (self.me.clone(), self.connection.api());
-        self.jobs.spawn(async move { outcome_of(leave_own_room(&me, node, &room).await) });
+        let entered = format!("#{room} /leave");
+        self.act(entered, async move { outcome_of(leave_own_room(&me, node, &room).await) });
     }
 
     pub(super) fn mute(&mut self, with: ConversationName, muted: bool) {
         let profile = self.me.profile.clone();
-        self.jobs.spawn(async move {
+        let entered = format!("{with} {}", if muted { "/mute" } else { "/unmute" });
+        self.act(entered, async move {
             let words = mute_words(&with, muted);
             let set = run_blocking(move || Ok(profile.set_muted(&with, muted)?)).await;
             outcome_of(set.map(|_| Some(words)))
