@@ -24,6 +24,7 @@ use shared::{FileName, RoomName, UserName};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use self::background_jobs::JobOutcome;
 use self::pending_acts::PendingActs;
@@ -93,6 +94,8 @@ struct ViewSession<'a, V> {
     bell: MessageBell,
     /// Descriptions of the offers that are being hashed, by number.
     hashing_offers: HashMap<u64, String>,
+    /// Ends their hashing.
+    offer_cancel: CancellationToken,
     offer_count: u64,
     /// Lines for the user, printed after the view has closed.
     exit_notes: Vec<String>,
@@ -154,6 +157,7 @@ pub(super) async fn run_view<V: TerminalView>(
         announced_open,
         bell: MessageBell::default(),
         hashing_offers: HashMap::new(),
+        offer_cancel: CancellationToken::new(),
         offer_count: 0,
         exit_notes: Vec::new(),
         exit_reason: None,
@@ -161,6 +165,8 @@ pub(super) async fn run_view<V: TerminalView>(
         has_warned_busy: false,
     };
     let how = session.run(&mut keys, &mut told).await;
+    // The abort of a job ends no thread: what is said not to be offered is not to be put among the offers later.
+    session.offer_cancel.cancel();
     // Before the connection is closed: the node is told to look at the outbox again.
     let lost = session.store_remaining().await;
     let ViewSession {

@@ -83,6 +83,10 @@ pub fn add_offers(
         }
         hashed.push(one);
     }
+    // A break after the last bytes counts as well: whoever asked for it was told that nothing is offered.
+    if progress(0).is_break() {
+        return Err(Error::Interrupted);
+    }
     // After the loop, so that an error above leaves no part of the offers behind.
     profile.put_shares(&hashed)?;
     Ok(hashed.into_iter().map(|one| offer_from_share(&one.share)).collect())
@@ -157,4 +161,33 @@ fn no_such_offer(to: &UserName, name: &FileName) -> Error {
         name = display_name(name.as_str()),
         to
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use super::*;
+
+    #[test]
+    fn a_break_after_the_last_bytes_offers_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(&home.path().join("me")).unwrap();
+        let bob: UserName = "bob".parse().unwrap();
+        let (to, audience) = (ConversationName::Person(bob.clone()), Audience::Person(bob));
+        let path = home.path().join("plan");
+        std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), b"plan").unwrap();
+        let offer = |progress: &mut HashProgressCallback<'_>| {
+            add_offers(&profile, &to, &audience, std::slice::from_ref(&path), None, progress)
+        };
+        let mut hashed = 0;
+        let broken_off = offer(&mut |bytes| {
+            let was_hashed = hashed == 4;
+            hashed += bytes;
+            if was_hashed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(broken_off, Err(Error::Interrupted)), "{broken_off:?}");
+        assert_eq!(all_offers(&profile).unwrap(), []);
+        assert_eq!(offer(&mut |_| ControlFlow::Continue(())).unwrap().len(), 1);
+    }
 }

@@ -8,6 +8,7 @@ use localization::tr;
 use shared::UserName;
 use shared::peer::{ChatMessage, FileOffer};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::path_completion;
 use crate::engine::background_fetches::BackgroundEvent;
@@ -79,6 +80,7 @@ pub(super) async fn hash_offer(
     to: ConversationName,
     paths: Vec<PathBuf>,
     tell: mpsc::UnboundedSender<BackgroundEvent>,
+    cancel: CancellationToken,
 ) -> JobOutcome {
     let audience = match &to {
         ConversationName::Person(user) => Ok(Audience::Person(user.clone())),
@@ -101,7 +103,7 @@ pub(super) async fn hash_offer(
         let mut hashing = OfferHashProgress::new(whom.person().unwrap_or(&me.user), &paths, tell);
         file_offers::add_offers(&me.profile, &whom, &audience, &paths, None, &mut |bytes| {
             hashing.advance(bytes);
-            ControlFlow::Continue(())
+            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     });
     JobOutcome::OfferHashed { number, to, offered: put.await }

@@ -135,6 +135,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
             to,
             paths,
             self.fetches.event_sender(),
+            self.offer_cancel.clone(),
         ));
     }
 

@@ -118,24 +118,28 @@ impl<V: TerminalView> ViewSession<'_, V> {
         }
     }
 
-    /// Moves messages and offers without a reply back to the unstored ones: the node has ended, or the view ends.
-    pub(super) fn requeue_unanswered(&mut self) {
-        let said = std::mem::take(&mut self.unanswered).into_values().filter_map(|asked| match asked {
-            UnansweredMessage::Text { to, message } => Some((to, message)),
-            UnansweredMessage::Offer { to, name } => {
-                let offer = file_offers::find_offer(self.me, &to, &name).ok()?;
-                Some((to, chat::compose_offer(&self.me.user, offer)))
+    /// Moves messages and offers without a reply back to the unstored ones: the node has ended, or the view ends. Returns a
+    /// line for each offer of which nobody can be told.
+    pub(super) fn requeue_unanswered(&mut self) -> Vec<String> {
+        let (mut said, mut lost) = (Vec::new(), Vec::new());
+        for asked in std::mem::take(&mut self.unanswered).into_values() {
+            match asked {
+                UnansweredMessage::Text { to, message } => said.push((to, message)),
+                UnansweredMessage::Offer { to, name } => match file_offers::find_offer(self.me, &to, &name) {
+                    Ok(offer) => said.push((to, chat::compose_offer(&self.me.user, offer))),
+                    Err(why) => lost.push(tr!("{path} can't be offered: {why}", path = name.display(), why)),
+                },
             }
-        });
-        let said = said.collect();
+        }
         self.unstored.prepend(said);
+        lost
     }
 
     /// Stores the remaining messages when the view ends; returns a line for each that is lost.
     pub(super) async fn store_remaining(&mut self) -> Vec<String> {
-        self.requeue_unanswered();
+        let mut lost = self.requeue_unanswered();
         let by = Instant::now() + EXIT_FLUSH_TIMEOUT;
-        let (mut lost, mut has_stored) = (Vec::new(), false);
+        let mut has_stored = false;
         while let Some((to, message)) = self.unstored.first().cloned() {
             // Removed first, so that each message is tried once and the loop ends.
             self.unstored.remove(message.id);

@@ -56,7 +56,9 @@ impl<V: TerminalView> ViewSession<'_, V> {
 
     /// Handles the end of the node: acts without an answer may or may not have been done.
     pub(super) async fn handle_node_lost(&mut self) -> Result<(), Error> {
-        self.requeue_unanswered();
+        for lost in self.requeue_unanswered() {
+            self.show_problem(lost)?;
+        }
         self.store_next();
         self.connection.reconnect(&self.context.cancel, self.me).await?;
         if self.exit_reason.is_some() {
