@@ -9,6 +9,7 @@
 
 mod accept_rules;
 mod audience;
+mod connection_guard;
 mod conversation_name;
 mod conversations;
 mod database_file;
@@ -57,8 +58,9 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use certs::FileLossDetector;
+use connection_guard::ConnectionGuard;
 use folder_trust::ProfileUse;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, Params, Row, Transaction, TransactionBehavior};
 
 pub use accept_rules::{ACCEPT_WINDOW_MS, AcceptRule, AcceptedSend};
@@ -107,6 +109,7 @@ pub struct Profile {
 #[derive(Debug)]
 struct ProfileInner {
     home: PathBuf,
+    database_path: Arc<Path>,
     /// Detects that the database file was removed or replaced.
     database_file: FileLossDetector,
     access: Access,
@@ -172,12 +175,14 @@ impl Profile {
         let home = home.canonicalize().map_err(ProfileError::io_at(home))?;
         // Before SQLite reads what somebody else may have put there.
         folder_trust::ensure_private(&home, ProfileUse::Access)?;
-        let database = Mutex::new(access.connect(&home.join(DATABASE_FILE))?);
-        let place = FileLossDetector::new(&home.join(DATABASE_FILE));
+        let database_path: Arc<Path> = home.join(DATABASE_FILE).into();
+        let database = Mutex::new(access.connect(&database_path)?);
+        let place = FileLossDetector::new(&database_path);
         let (ledger, writer) = (OnceLock::new(), OnceLock::new());
         Ok(Self {
             inner: Arc::new(ProfileInner {
                 home,
+                database_path,
                 database_file: place,
                 access,
                 reader: database,
@@ -249,7 +254,7 @@ impl Profile {
 
     /// Returns the path of the database.
     pub fn database_path(&self) -> PathBuf {
-        self.inner.home.join(DATABASE_FILE)
+        self.inner.database_path.to_path_buf()
     }
 
     /// Returns the path of the node's control socket, if the file system can hold a socket there.
@@ -300,13 +305,12 @@ impl Profile {
         tokio::time::timeout(NODE_EXIT_TIMEOUT, wait).await.unwrap_or_else(|_| Err(runs()))
     }
 
-    fn reader(&self) -> MutexGuard<'_, Connection> {
-        // A panic in another thread leaves no open transaction: rusqlite rolls back on drop.
-        self.inner.reader.lock()
+    fn reader(&self) -> ConnectionGuard<'_> {
+        ConnectionGuard::lock(&self.inner.reader, &self.inner.database_path)
     }
 
     /// Returns the connection for reading messages.
-    fn message_reader(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
+    fn message_reader(&self) -> Result<ConnectionGuard<'_>, ProfileError> {
         self.lock_connection(&self.inner.message_reader, self.inner.access)
     }
 
@@ -314,34 +318,34 @@ impl Profile {
     ///
     /// # Errors
     /// [`ProfileError::DatabaseLost`] if the file was removed or replaced, so that the write would be lost.
-    fn writer(&self) -> Result<MutexGuard<'_, Connection>, ProfileError> {
+    fn writer(&self) -> Result<ConnectionGuard<'_>, ProfileError> {
         // A write to a removed file would succeed, be acked, and be gone.
         self.check_database_file()?;
         self.lock_connection(&self.inner.writer, Access::Use)
     }
 
     fn lock_connection<'a>(
-        &self,
+        &'a self,
         connection: &'a OnceLock<Mutex<Connection>>,
         access: Access,
-    ) -> Result<MutexGuard<'a, Connection>, ProfileError> {
+    ) -> Result<ConnectionGuard<'a>, ProfileError> {
         let connection = match connection.get() {
             Some(connection) => connection,
             None => {
                 // Opening a removed database would create an empty one in its place.
                 self.check_database_file()?;
-                let opened = access.connect(&self.inner.home.join(DATABASE_FILE))?;
+                let opened = access.connect(&self.inner.database_path)?;
                 // Two threads may have opened one each: the second is closed again.
                 connection.get_or_init(|| Mutex::new(opened))
             }
         };
-        Ok(connection.lock())
+        Ok(ConnectionGuard::lock(connection, &self.inner.database_path))
     }
 
     /// Runs a query, and returns what `read` makes of its rows; the connection is free again then.
     fn query_all<T>(
         &self,
-        connection: MutexGuard<'_, Connection>,
+        connection: ConnectionGuard<'_>,
         sql: &str,
         params: impl Params,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
@@ -366,11 +370,11 @@ impl Profile {
     }
 
     fn db_result<T>(&self, result: rusqlite::Result<T>) -> Result<T, ProfileError> {
-        result.map_err(|source| ProfileError::from_sqlite(&self.inner.home.join(DATABASE_FILE), source))
+        result.map_err(|source| ProfileError::from_sqlite(&self.inner.database_path, source))
     }
 
     fn damaged_error(&self, what: String) -> ProfileError {
-        ProfileError::Damaged { path: self.inner.home.join(DATABASE_FILE), what }
+        ProfileError::Damaged { path: self.database_path(), what }
     }
 }
 
@@ -379,12 +383,10 @@ mod tests {
     use super::*;
     use crate::sys;
 
-    #[test]
-    fn a_write_that_waits_for_a_stopped_node_names_it() {
-        let home = tempfile::tempdir().unwrap();
-        Profile::open(home.path()).unwrap();
+    /// Runs `work` with a stopped process, which holds the lock of the node in `home`; it is killed afterwards.
+    fn with_stopped_node<T>(home: &Path, work: impl FnOnce(u32) -> T) -> T {
         let mut node = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-        let lock = std::fs::File::create(home.path().join("node.lock")).unwrap();
+        let lock = std::fs::File::create(home.join("node.lock")).unwrap();
         lock.try_lock().unwrap();
         std::io::Write::write_all(&mut &lock, format!("{}\n", node.id()).as_bytes()).unwrap();
         let pid = rustix::process::Pid::from_child(&node);
@@ -394,13 +396,40 @@ mod tests {
             assert!(std::time::Instant::now() < until, "a signal takes no time");
             std::thread::yield_now();
         }
-        let held = Connection::open(home.path().join(DATABASE_FILE)).unwrap();
-        held.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let error = Profile::open(home.path()).unwrap().clear_account().unwrap_err();
+        let done = work(node.id());
         node.kill().unwrap();
         node.wait().unwrap();
-        assert!(matches!(&error, ProfileError::NodeStopped { pid, .. } if *pid == node.id()), "{error}");
+        done
+    }
+
+    #[test]
+    fn a_write_that_waits_for_a_stopped_node_names_it() {
+        let home = tempfile::tempdir().unwrap();
+        Profile::open(home.path()).unwrap();
+        let held = Connection::open(home.path().join(DATABASE_FILE)).unwrap();
+        held.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let (stopped, error) = with_stopped_node(home.path(), |pid| {
+            (pid, Profile::open(home.path()).unwrap().clear_account().unwrap_err())
+        });
+        assert!(matches!(&error, ProfileError::NodeStopped { pid, .. } if *pid == stopped), "{error}");
         assert!(error.to_string().contains("sleep 600"), "{error}");
+    }
+
+    #[test]
+    fn a_stopped_node_of_another_account_ends_no_wait() {
+        let (home, other_home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (profile, other) = (Profile::open(home.path()).unwrap(), Profile::open(other_home.path()).unwrap());
+        // The step at which a stopped holder is looked for.
+        let waits_on = || lock_wait::wait_step(75);
+        with_stopped_node(other_home.path(), |_| {
+            let other_waits_on = {
+                let _other = other.reader();
+                waits_on()
+            };
+            assert!(!other_waits_on);
+            let _own = profile.reader();
+            assert!(waits_on());
+        });
     }
 
     #[test]

@@ -8,8 +8,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 use shared::safe_text::safe_path;
 
+use super::ProfileError;
+use super::lock_wait::{self, DatabaseUse};
 use super::schema::{SCHEMA_VERSION, migrate, schema_version};
-use super::{ProfileError, lock_wait};
 use crate::sys;
 
 /// The journal that protects writes against a loss of power.
@@ -23,6 +24,7 @@ enum JournalMode {
 
 /// Opens the database, and creates or migrates it.
 pub(super) fn open(path: &Path) -> Result<Connection, ProfileError> {
+    let _used = DatabaseUse::begin(path.into());
     match open_with(path, JournalMode::WriteAhead) {
         // A database that was copied from another disk may also be in WAL mode already.
         Err(ProfileError::Database { source, .. }) if has_no_shared_memory(&source) => {
@@ -92,14 +94,14 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     if sys::is_read_only_mount(path) && !has_log(path) {
         return connect_unchanging(path);
     }
-    configure_connection(path, Connection::open_with_flags(path, usual_flags() | OpenFlags::SQLITE_OPEN_READ_WRITE)?)
+    configure_connection(Connection::open_with_flags(path, usual_flags() | OpenFlags::SQLITE_OPEN_READ_WRITE)?)
 }
 
 /// A connection that reads and needs nothing else, neither locks nor files beside the database.
 fn connect_unchanging(path: &Path) -> rusqlite::Result<Connection> {
     // Without this word SQLite wants to write its notes beside it; with it, it would overlook a log.
     let uri = format!("file:{}?immutable=1", escape_uri_path(path));
-    configure_connection(path, Connection::open_with_flags(uri, usual_flags() | OpenFlags::SQLITE_OPEN_READ_ONLY)?)
+    configure_connection(Connection::open_with_flags(uri, usual_flags() | OpenFlags::SQLITE_OPEN_READ_ONLY)?)
 }
 
 fn usual_flags() -> OpenFlags {
@@ -112,8 +114,8 @@ fn has_log(path: &Path) -> bool {
     std::fs::metadata(path.with_extension("db-wal")).is_ok_and(|log| log.len() > 0)
 }
 
-fn configure_connection(path: &Path, connection: Connection) -> rusqlite::Result<Connection> {
-    lock_wait::install_busy_handler(&connection, path)?;
+fn configure_connection(connection: Connection) -> rusqlite::Result<Connection> {
+    lock_wait::install_busy_handler(&connection)?;
     // The file may come from somebody else: its schema must not be able to run functions or corrupt the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.pragma_update(None, "trusted_schema", false)?;

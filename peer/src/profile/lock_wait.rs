@@ -10,15 +10,15 @@
 //! | the same when the holder is stopped | `STOPPED_HOLDER_TIMEOUT` | as above |
 //! | the same when this process is asked to end | `TERMINATION_TIMEOUT` | as above |
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use localization::tr;
-use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{FlockOperation, fcntl_lock, major, minor};
 use shared::safe_text::{safe_line, safe_path};
 
@@ -38,8 +38,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Time after which the file system is probed for locks: SQLite reports a missing lock support as a held lock.
 const LOCK_PROBE_DELAY: Duration = Duration::from_millis(200);
 
-/// Databases of this process, as a rule one: SQLite calls a busy handler without saying for which file.
-static DATABASES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+thread_local! {
+    /// The database that this thread uses: SQLite calls a busy handler, on the thread that waits, without saying for which
+    /// file.
+    static DATABASE_IN_USE: RefCell<Option<Arc<Path>>> = const { RefCell::new(None) };
+}
+
 /// Tells the user about a long wait.
 pub static LOCK_WAIT_NOTIFIER: UserNotifier = UserNotifier::new();
 
@@ -52,9 +56,30 @@ pub(super) struct LockHolder {
     pub(super) is_stopped: bool,
 }
 
-/// Makes `connection` wait with [`wait_step`] when the database at `path` is held.
-pub(super) fn install_busy_handler(connection: &rusqlite::Connection, path: &Path) -> rusqlite::Result<()> {
-    databases().insert(path.to_owned());
+/// The use of a database by this thread, for which its waits are until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct DatabaseUse {
+    /// Another database that the thread uses meanwhile.
+    outer: Option<Arc<Path>>,
+}
+
+impl DatabaseUse {
+    /// Begins to use the database at `path`.
+    pub(super) fn begin(path: Arc<Path>) -> Self {
+        Self { outer: DATABASE_IN_USE.replace(Some(path)) }
+    }
+}
+
+impl Drop for DatabaseUse {
+    fn drop(&mut self) {
+        // Fails only when the thread ends.
+        let _ = DATABASE_IN_USE.try_with(|used| used.replace(self.outer.take()));
+    }
+}
+
+/// Makes `connection` wait with [`wait_step`] when its database is held.
+pub(super) fn install_busy_handler(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
     connection.busy_handler(Some(wait_step))
 }
 
@@ -82,18 +107,19 @@ fn can_wait_longer(waited: Duration) -> bool {
     if !(each_second || looks_for_locks || tells) {
         return true;
     }
-    let all = databases().clone();
+    let Some(path) = DATABASE_IN_USE.with_borrow(Clone::clone) else { return true };
     // There is nothing to wait for: the error names the missing lock support.
-    if looks_for_locks && all.iter().any(|path| probe_lock_support(path).is_some()) {
+    if looks_for_locks && probe_lock_support(&path).is_some() {
         return false;
     }
+    let holder = if each_second || tells { find_lock_holder(&path) } else { None };
     // A stopped holder releases nothing before somebody continues it.
-    if each_second && all.iter().filter_map(|path| find_lock_holder(path)).any(|holder| holder.is_stopped) {
+    if each_second && holder.as_ref().is_some_and(|holder| holder.is_stopped) {
         return false;
     }
-    if tells && let Some((path, holder)) = all.iter().find_map(|path| Some((path, find_lock_holder(path)?))) {
+    if tells && let Some(holder) = holder {
         let words = describe_process(holder.pid, holder.command.as_deref());
-        let text = tr!("waiting for {process}, which holds {path}", process = words, path = safe_path(path));
+        let text = tr!("waiting for {process}, which holds {path}", process = words, path = safe_path(&path));
         LOCK_WAIT_NOTIFIER.tell(&text);
     }
     true
@@ -105,10 +131,6 @@ pub(super) fn describe_process(pid: u32, command: Option<&str>) -> String {
         None => tr!("process {pid}", pid),
         Some(command) => tr!("process {pid} ({command})", pid, command),
     }
-}
-
-fn databases() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    DATABASES.lock()
 }
 
 impl LockHolder {
@@ -242,6 +264,19 @@ mod tests {
     fn a_wait_ends() {
         assert!(can_wait_longer(Duration::ZERO) && can_wait_longer(Duration::from_secs(5)));
         assert!(!can_wait_longer(LOCK_TIMEOUT));
+    }
+
+    #[test]
+    fn a_wait_is_for_the_database_in_use() {
+        let in_use = || DATABASE_IN_USE.with_borrow(Clone::clone);
+        let [outer, inner]: [Arc<Path>; 2] = ["/a/profile.db", "/b/profile.db"].map(|path| Path::new(path).into());
+        let first = DatabaseUse::begin(outer.clone());
+        let second = DatabaseUse::begin(inner.clone());
+        assert_eq!(in_use(), Some(inner));
+        drop(second);
+        assert_eq!(in_use(), Some(outer));
+        drop(first);
+        assert_eq!(in_use(), None, "nothing is kept of a database that is closed");
     }
 
     #[test]
