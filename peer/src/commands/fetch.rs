@@ -189,12 +189,15 @@ pub(super) async fn run(context: &CommandContext, args: FetchArgs) -> Result<(),
     let mut receipts = ReceiptObserver::default();
     let ended = tokio::select! {
         ended = fetch_with_progress(&me, &request, &mut bars, (&mut fetched_shares, &mut receipts), context) => ended,
-        // Beside the fetch, which must not wait for a durable write.
+        // Beside the fetch, which must not wait for a durable write: it is done on another thread.
         never = recorder.record_start() => match never {},
     };
+    if let Some(fetched_shares) = &mut fetched_shares {
+        fetched_shares.finish_writes().await;
+    }
     // After a disk error a record that can't be written either is no news.
     let is_disk = ended.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::Disk);
-    if let Err(why) = recorder.record_end(&ended)
+    if let Err(why) = recorder.record_end(&ended).await
         && !is_disk
     {
         context.output.warning(&tr!("`peer fetch --retry` will not know of this fetch: {why}", why));

@@ -5,15 +5,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shared::{FileName, GroupLayout};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 
 use crate::engine::fetch::{FetchDestination, FetchEvent, FetchRequest, FileNo, FileOutcome, IfExists};
 use crate::profile::{Audience, PartialShare, Profile};
 use crate::sys::disk_name;
 
+/// A change of the partial shares, to be written.
+#[derive(Debug)]
+enum PartialShareChange {
+    Put(PartialShare),
+    Remove(PathBuf),
+}
+
 #[derive(Debug)]
 pub(super) struct FetchedShares {
-    profile: Profile,
+    /// To the writer, which ends without it.
+    changes: Option<mpsc::UnboundedSender<PartialShareChange>>,
+    /// A thread that may wait for the disk, as the fetch must not.
+    writer: JoinHandle<()>,
     /// The users with whom the files are shared.
     audience: Audience,
     /// The folder that shared names are relative to; empty for a stream.
@@ -29,22 +40,27 @@ pub(super) struct FetchedShares {
 }
 
 impl FetchedShares {
-    /// Starts without shares.
+    /// Starts without shares. Needs a runtime.
     pub(super) fn new(profile: &Profile, request: &FetchRequest, audience: Audience) -> Self {
         let root = match &request.destination {
             FetchDestination::Folder(path) | FetchDestination::FileOrFolder(path) => path.clone(),
             FetchDestination::Stream(_) | FetchDestination::Stdout => PathBuf::new(),
         };
         let skipped_is_same = request.if_exists == IfExists::SkipSame;
+        let (changes, received) = mpsc::unbounded_channel();
+        let changed = Arc::<Notify>::default();
+        let (profile, notified) = (profile.clone(), changed.clone());
+        let writer = tokio::task::spawn_blocking(move || write_changes(&profile, received, &notified));
         Self {
-            profile: profile.clone(),
+            changes: Some(changes),
+            writer,
             audience,
             root,
             skipped_is_same,
             parts: HashMap::new(),
             arrived: Vec::new(),
             withheld: Vec::new(),
-            changed: Arc::default(),
+            changed,
         }
     }
 
@@ -63,6 +79,15 @@ impl FetchedShares {
         self.arrived
     }
 
+    /// Waits until all changes are on the disk; there are none afterwards.
+    pub(super) async fn finish_writes(&mut self) {
+        if self.changes.take().is_some()
+            && let Err(why) = (&mut self.writer).await
+        {
+            tracing::warn!("what is being fetched is not all shared: {why}");
+        }
+    }
+
     pub(super) fn handle_event(&mut self, event: &FetchEvent<'_>) {
         match event {
             FetchEvent::Opened { stat, .. } if self.is_withheld(stat.restricted) => {}
@@ -76,20 +101,13 @@ impl FetchedShares {
                 let audience = self.audience.clone();
                 let (mtime, executable, hash) = (stat.mtime, stat.executable, stat.hash);
                 let partial = PartialShare { audience, name, path: part.clone(), layout, mtime, executable, hash };
-                match self.profile.put_partial(&partial) {
-                    Ok(()) => drop(self.parts.insert(*file, part)),
-                    // Sharing is a courtesy: the fetch goes on without it.
-                    Err(why) => tracing::warn!("{} is offered only when it is whole: {why}", partial.name.display()),
-                }
-                // Keeps a permit while the announcer is busy, so that no part is missed.
-                self.changed.notify_one();
+                self.parts.insert(*file, part);
+                self.write(PartialShareChange::Put(partial));
             }
             // The content is outdated at its source: nobody should get more of it from here.
             FetchEvent::Paused { file, .. } => {
-                if let Some(part) = self.parts.remove(file)
-                    && let Err(why) = self.profile.remove_partial(&part)
-                {
-                    tracing::warn!("{why}");
+                if let Some(part) = self.parts.remove(file) {
+                    self.write(PartialShareChange::Remove(part));
                 }
             }
             FetchEvent::Finished { report, .. } if self.is_withheld(report.restricted) => match &report.outcome {
@@ -100,10 +118,8 @@ impl FetchedShares {
             FetchEvent::Finished { file, report } => match &report.outcome {
                 FileOutcome::Done(path) | FileOutcome::Renamed(path) => {
                     self.arrived.extend(offered_name(&self.root, path).map(|name| (path.clone(), name)));
-                    if let Some(part) = file.and_then(|file| self.parts.remove(&file))
-                        && let Err(why) = self.profile.remove_partial(&part)
-                    {
-                        tracing::warn!("{why}");
+                    if let Some(part) = file.and_then(|file| self.parts.remove(&file)) {
+                        self.write(PartialShareChange::Remove(part));
                     }
                 }
                 FileOutcome::Skipped(path) if self.skipped_is_same => {
@@ -115,9 +131,37 @@ impl FetchedShares {
         }
     }
 
+    fn write(&self, change: PartialShareChange) {
+        if let Some(changes) = &self.changes {
+            // Fails only after a panic of the writer, which `finish_writes` tells.
+            let _ = changes.send(change);
+        }
+    }
+
     /// Returns true for a file that one person or a room shares, and that would be everybody's here.
     const fn is_withheld(&self, restricted: bool) -> bool {
         restricted && self.audience.is_public()
+    }
+}
+
+/// Writes the changes in their order, until there can be no more. Blocking.
+fn write_changes(profile: &Profile, mut changes: mpsc::UnboundedReceiver<PartialShareChange>, changed: &Notify) {
+    while let Some(change) = changes.blocking_recv() {
+        match change {
+            PartialShareChange::Put(partial) => {
+                // Sharing is a courtesy: the fetch goes on without it.
+                if let Err(why) = profile.put_partial(&partial) {
+                    tracing::warn!("{} is offered only when it is whole: {why}", partial.name.display());
+                }
+                // Keeps a permit while the announcer is busy, so that no part is missed.
+                changed.notify_one();
+            }
+            PartialShareChange::Remove(part) => {
+                if let Err(why) = profile.remove_partial(&part) {
+                    tracing::warn!("{why}");
+                }
+            }
+        }
     }
 }
 
@@ -140,5 +184,29 @@ mod tests {
         assert_eq!(name("/x/new.txt", "/x/new.txt"), "new.txt");
         assert_eq!(name("new.txt", "./new.txt"), "new.txt");
         assert_eq!(name("a:b", "./a_b"), "a_b");
+    }
+
+    #[tokio::test]
+    async fn changes_are_on_the_disk_when_they_are_finished() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let destination = FetchDestination::Folder(home.path().to_owned());
+        let request = FetchRequest::new("bob".parse().unwrap(), Vec::new(), destination, std::time::Duration::ZERO);
+        let mut shares = FetchedShares::new(&profile, &request, Audience::Everybody);
+        for name in ["a", "b"] {
+            shares.write(PartialShareChange::Put(PartialShare {
+                audience: Audience::Everybody,
+                name: name.parse().unwrap(),
+                path: home.path().join(name),
+                layout: GroupLayout::of(1).unwrap(),
+                mtime: 0,
+                executable: false,
+                hash: shared::ContentHash::of(b"x"),
+            }));
+        }
+        shares.write(PartialShareChange::Remove(home.path().join("a")));
+        shares.finish_writes().await;
+        let left: Vec<_> = profile.partials().unwrap().into_iter().map(|partial| partial.path).collect();
+        assert_eq!(left, [home.path().join("b")]);
     }
 }

@@ -2,13 +2,15 @@
 
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use localization::tr;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Error;
 use crate::engine::fetch::{FetchDestination, FetchReport, FetchRequest};
+use crate::engine::{Error, run_blocking};
 use crate::profile::Profile;
 
 /// A fetch that ends sooner is recorded only at its end: a durable write takes longer than a small fetch.
@@ -23,11 +25,13 @@ pub(super) struct FetchRecord {
     pub(super) share: bool,
 }
 
-/// Writes the record of a fetch that runs.
-#[derive(Debug)]
-pub(super) struct FetchRecorder<'a> {
-    profile: &'a Profile,
-    started: FetchRecord,
+/// Writes the record of a fetch that runs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct FetchRecorder {
+    profile: Profile,
+    started: Arc<FetchRecord>,
+    /// True from the record of the end on, which that of the start must not replace. Locked while a record is written.
+    has_ended: Arc<Mutex<bool>>,
 }
 
 /// Returns the fetch of the files that are missing of the last one.
@@ -38,10 +42,11 @@ pub(super) fn load_last(profile: &Profile) -> Result<FetchRecord, Error> {
     serde_json::from_str(&text).map_err(|_| nothing())
 }
 
-impl<'a> FetchRecorder<'a> {
+impl FetchRecorder {
     /// Prepares the record of a fetch that begins.
-    pub(super) fn new(profile: &'a Profile, request: &FetchRequest, share: bool) -> Self {
-        Self { profile, started: FetchRecord { request: request.clone(), share } }
+    pub(super) fn new(profile: &Profile, request: &FetchRequest, share: bool) -> Self {
+        let started = Arc::new(FetchRecord { request: request.clone(), share });
+        Self { profile: profile.clone(), started, has_ended: Arc::default() }
     }
 
     /// Records the whole request, in case that the process is killed. Never returns: the caller drops it at the end.
@@ -51,20 +56,36 @@ impl<'a> FetchRecorder<'a> {
         if !is_worth_it {
             tokio::time::sleep(RECORD_DELAY).await;
         }
-        if let Err(why) = self.write(&self.started) {
+        let recorder = self.clone();
+        // On another thread, which goes on if this is dropped: the end waits for it by the lock.
+        if let Err(why) = run_blocking(move || recorder.write_start()).await {
             tracing::warn!("what is being fetched is not written down: {why}");
         }
         std::future::pending().await
     }
 
     /// Records the files that are missing, or removes the record if none are.
-    pub(super) fn record_end(&self, ended: &FetchReport) -> Result<(), Error> {
-        match (&ended.remaining, &ended.error) {
-            (Some(rest), _) => self.write(&FetchRecord { request: rest.clone(), share: self.started.share }),
-            // A rejected request fetched nothing: the record of the fetch before it still holds.
-            (None, Some(Error::Usage(_))) => Ok(()),
-            (None, _) => Ok(self.profile.set_last_failed_fetch(None)?),
-        }
+    pub(super) async fn record_end(&self, ended: &FetchReport) -> Result<(), Error> {
+        // A rejected request fetched nothing: the record of the fetch before it still holds.
+        let holds = ended.remaining.is_none() && matches!(ended.error, Some(Error::Usage(_)));
+        let share = self.started.share;
+        let rest = ended.remaining.as_ref().map(|rest| FetchRecord { request: rest.clone(), share });
+        let recorder = self.clone();
+        run_blocking(move || {
+            let mut has_ended = recorder.has_ended.lock();
+            *has_ended = true;
+            match rest {
+                Some(rest) => recorder.write(&rest),
+                None if holds => Ok(()),
+                None => Ok(recorder.profile.set_last_failed_fetch(None)?),
+            }
+        })
+        .await
+    }
+
+    fn write_start(&self) -> Result<(), Error> {
+        let has_ended = self.has_ended.lock();
+        if *has_ended { Ok(()) } else { self.write(&self.started) }
     }
 
     fn write(&self, what: &FetchRecord) -> Result<(), Error> {
@@ -80,5 +101,26 @@ impl<'a> FetchRecorder<'a> {
         let text = serde_json::to_string(&FetchRecord { request, share: what.share });
         let text = text.map_err(|why| Error::Internal(why.to_string()))?;
         Ok(self.profile.set_last_failed_fetch(Some(&text))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fetch::FetchSummary;
+
+    #[tokio::test]
+    async fn the_record_of_the_start_never_comes_after_that_of_the_end() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let destination = FetchDestination::Folder(home.path().to_owned());
+        let request = FetchRequest::new("bob".parse().unwrap(), Vec::new(), destination, Duration::from_secs(9));
+        let recorder = FetchRecorder::new(&profile, &request, false);
+        recorder.write_start().unwrap();
+        assert!(profile.last_failed_fetch().unwrap().is_some());
+        let ended = FetchReport { summary: FetchSummary::default(), error: None, remaining: None };
+        recorder.record_end(&ended).await.unwrap();
+        recorder.write_start().unwrap();
+        assert_eq!(profile.last_failed_fetch().unwrap(), None);
     }
 }
