@@ -19,6 +19,7 @@ mod link;
 mod list;
 mod login;
 mod logout;
+mod missed_messages;
 mod mute;
 mod notify;
 mod offer;

@@ -53,7 +53,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use clap::Args;
 use serde_json::{Value, json};
 use shared::UserName;
-use shared::peer::{ChatMessage, MessageId};
+use shared::peer::ChatMessage;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -61,8 +61,9 @@ use self::command_queue::{CommandQueue, SentCommand};
 use self::ndjson_command::{NdjsonCommand, PendingCommand};
 use super::command_help::CommandHelp;
 use super::context::CommandContext;
+use super::missed_messages::{MissedMessage, UndeliveredMessages, last_seq};
 use super::user_resolution;
-use crate::engine::chat::{self, ConversationName, HistoryQuery};
+use crate::engine::chat::{self, ConversationName, StoredMessage};
 use crate::engine::event_json::{message_json, ndjson_event};
 use crate::engine::node::NodeLifetime;
 use crate::engine::node_connection::{ConnectionEvent, NodeConnection, open_node};
@@ -109,7 +110,7 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     let me = context.me(Access::Use)?;
     let mut input = spawn_line_reader()?;
     // Everything after this place is printed, even if it arrives before there is a node to report it.
-    let last = last_seq(&me)?;
+    let last = last_seq(&me.profile)?;
     let node = open_node(&context.cancel, &me, NodeLifetime::View).await?;
     let connection = NodeConnection::begin(&context.cancel, &me, node, None).await?;
     let mut listener = NdjsonSession {
@@ -120,7 +121,7 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
         unsent: VecDeque::new(),
         answers: JoinSet::new(),
         last_seq: last,
-        undelivered: HashMap::new(),
+        undelivered: UndeliveredMessages::default(),
         reported_requests: HashSet::new(),
         resolved_names: HashMap::new(),
         lookups: JoinSet::new(),
@@ -129,11 +130,6 @@ pub(super) async fn run(context: &CommandContext) -> Result<(), Error> {
     // If this process ran the node, the node's error is the reason why the listener ended.
     listener.connection.close().await?;
     ended
-}
-
-/// Returns the place of the last message in the history.
-fn last_seq(me: &LocalUser) -> Result<i64, Error> {
-    Ok(me.profile.history(&HistoryQuery::last(1))?.last().map_or(0, |stored| stored.seq))
 }
 
 /// The answer to a command; with the id of the message that it created.
@@ -150,8 +146,8 @@ struct NdjsonSession<'a> {
     answers: JoinSet<(u64, CommandAnswer)>,
     /// The place in the history of the last message printed.
     last_seq: i64,
-    /// The places of printed messages of ours whose outcome was not yet printed.
-    undelivered: HashMap<MessageId, i64>,
+    /// Printed messages of ours whose outcome was not yet printed.
+    undelivered: UndeliveredMessages,
     /// Strangers whose request was printed.
     reported_requests: HashSet<UserName>,
     /// Cached resolution of names, from the spelling in a command to the user.
@@ -162,7 +158,7 @@ struct NdjsonSession<'a> {
 
 impl NdjsonSession<'_> {
     async fn run(&mut self, input: &mut mpsc::Receiver<std::io::Result<InputLine>>) -> Result<(), Error> {
-        self.begin_with_node()?;
+        self.begin_with_node().await?;
         let mut is_open = true;
         loop {
             // One lookup at a time: a line whose name is known would overtake the one that waits.
@@ -195,19 +191,19 @@ impl NdjsonSession<'_> {
 
     async fn handle_connection_event(&mut self, event: ConnectionEvent) -> Result<(), Error> {
         match event {
-            ConnectionEvent::Event(event) => self.handle_event(&event),
+            ConnectionEvent::Event(event) => self.handle_event(&event).await,
             ConnectionEvent::Lost => self.handle_node_lost().await,
-            ConnectionEvent::Restored => self.begin_with_node(),
+            ConnectionEvent::Restored => self.begin_with_node().await,
         }
     }
 
     /// Prints the events that were missed, and sends the commands that no other node did.
-    fn begin_with_node(&mut self) -> Result<(), Error> {
+    async fn begin_with_node(&mut self) -> Result<(), Error> {
         // The node is watched already: the history closes the gap before that without losing an event.
         for from in self.me.profile.message_requests()? {
             self.print_request(&NodeEvent::ContactRequest { from })?;
         }
-        self.catch_up()?;
+        self.catch_up().await?;
         for line in std::mem::take(&mut self.unsent) {
             self.send(line);
         }
@@ -355,9 +351,9 @@ impl NdjsonSession<'_> {
         Ok(self.context.output.print_object("error", &error)?)
     }
 
-    fn handle_event(&mut self, event: &NodeEvent) -> Result<(), Error> {
+    async fn handle_event(&mut self, event: &NodeEvent) -> Result<(), Error> {
         if let NodeEvent::EventsMissed { .. } = event {
-            return self.catch_up();
+            return self.catch_up().await;
         }
         match event {
             // `catch_up` printed it from the history before its event came.
@@ -371,9 +367,11 @@ impl NdjsonSession<'_> {
             NodeEvent::Received { seq, .. } | NodeEvent::RoomMessage(RoomPost { seq, .. }) => self.last_seq = *seq,
             NodeEvent::MessageQueued { message, seq, .. } => {
                 self.last_seq = *seq;
-                self.undelivered.insert(message.id, *seq);
+                self.undelivered.add(message.id, *seq);
             }
-            NodeEvent::MessageStateChanged { id, state, .. } if !state.is_queued() => drop(self.undelivered.remove(id)),
+            NodeEvent::MessageStateChanged { id, state, .. } if !state.is_queued() => {
+                self.undelivered.settle(*id);
+            }
             NodeEvent::ContactRequest { .. } => return self.print_request(event),
             _ => {}
         }
@@ -394,26 +392,22 @@ impl NdjsonSession<'_> {
     }
 
     /// Prints from the history the messages and outcomes whose events were lost.
-    fn catch_up(&mut self) -> Result<(), Error> {
-        // From the oldest message without an outcome: its state may have changed in between.
-        let first_open = self.undelivered.values().map(|seq| seq - 1).min();
-        let after = first_open.map_or(self.last_seq, |first| first.min(self.last_seq));
-        let missed = HistoryQuery { after: Some(after), ..HistoryQuery::last(usize::MAX) };
-        for stored in self.me.profile.history(&missed)? {
-            let (id, state) = (stored.message.id, stored.state);
-            if stored.seq > self.last_seq {
-                self.last_seq = stored.seq;
-                // The delivery of a room's message has events of its own.
-                if state.is_queued() && stored.room.is_none() {
-                    self.undelivered.insert(id, stored.seq);
+    async fn catch_up(&mut self) -> Result<(), Error> {
+        for missed in self.undelivered.read_missed(&self.me.profile, None, self.last_seq).await? {
+            match missed {
+                MissedMessage::New(stored) => {
+                    self.last_seq = stored.seq;
+                    // The delivery of a room's message has events of its own.
+                    if stored.state.is_queued() && stored.room.is_none() {
+                        self.undelivered.add(stored.message.id, stored.seq);
+                    }
+                    let is_offer = stored.message.offer.is_some() || stored.message.send.is_some();
+                    let kind = if is_offer { "offer" } else { "message" };
+                    self.context.output.print_object(kind, &message_json(&stored, &self.me.user))?;
                 }
-                let kind =
-                    if stored.message.offer.is_some() || stored.message.send.is_some() { "offer" } else { "message" };
-                self.context.output.print_object(kind, &message_json(&stored, &self.me.user))?;
-            } else if !state.is_queued() && self.undelivered.remove(&id).is_some() {
-                let settled = NodeEvent::MessageStateChanged { to: stored.peer, id, state, why: None, kind: None };
-                if let Some((kind, fields)) = ndjson_event(&settled, &self.me.user) {
-                    self.context.output.print_object(kind, &fields)?;
+                MissedMessage::Settled(StoredMessage { peer: to, message, state, .. }) => {
+                    let settled = NodeEvent::MessageStateChanged { to, id: message.id, state, why: None, kind: None };
+                    self.print_event(&settled)?;
                 }
             }
         }

@@ -5,7 +5,7 @@
 
 mod unsent_messages;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IsTerminal;
 
 use localization::tr;
@@ -15,8 +15,10 @@ use shared::peer::{ChatMessage, MessageId};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::super::common_words::message_state_words;
 use super::super::context::CommandContext;
 use super::super::message_delivery::{WAIT_NOTICE_DELAY, note_queued, note_waiting};
+use super::super::missed_messages::{MissedMessage, UndeliveredMessages};
 use crate::engine::chat::{self, HistoryQuery, MessageDirection, MessageState, StoredMessage};
 use crate::engine::node::{FlushReport, NodeApi, NodeHandle, NodeLifetime};
 use crate::engine::node_connection;
@@ -85,7 +87,7 @@ struct ChatFilter<'a> {
     in_flight: BTreeMap<u64, ChatMessage>,
     sent_count: u64,
     /// Messages whose outcome was not yet printed.
-    undelivered: HashSet<MessageId>,
+    undelivered: UndeliveredMessages,
     is_flushing: bool,
     failure: Option<Error>,
 }
@@ -103,7 +105,7 @@ impl<'a> ChatFilter<'a> {
             resend: VecDeque::new(),
             in_flight: BTreeMap::new(),
             sent_count: 0,
-            undelivered: HashSet::new(),
+            undelivered: UndeliveredMessages::default(),
             is_flushing: false,
             failure: None,
         }
@@ -208,7 +210,8 @@ impl<'a> ChatFilter<'a> {
     fn send(&mut self, node: &NodeApi, answers: &mut NodeAnswers, message: ChatMessage) {
         self.sent_count += 1;
         let (number, now) = (self.sent_count, self.now);
-        self.undelivered.insert(message.id);
+        // Nothing is stored at the places up to the last one any more.
+        self.undelivered.add(message.id, self.last_seq + 1);
         self.in_flight.insert(number, message.clone());
         let (node, to) = (node.clone(), self.user.clone());
         // Tasks of this runtime begin in the order of their spawning, and with it messages are stored in order.
@@ -230,7 +233,7 @@ impl<'a> ChatFilter<'a> {
             && stored.is_err()
         {
             // It was never stored, so no event about its outcome will follow.
-            self.undelivered.remove(&message.id);
+            self.undelivered.settle(message.id);
         }
         stored
     }
@@ -263,7 +266,17 @@ impl<'a> ChatFilter<'a> {
         why: Option<TranslatedText>,
         kind: Option<ErrorKind>,
     ) -> Result<(), Error> {
-        self.undelivered.remove(&id);
+        // Not one of another process, and not one whose outcome `catch_up` found before its event came.
+        if self.undelivered.settle(id) { self.report_outcome(id, state, why, kind) } else { Ok(()) }
+    }
+
+    fn report_outcome(
+        &mut self,
+        id: MessageId,
+        state: MessageState,
+        why: Option<TranslatedText>,
+        kind: Option<ErrorKind>,
+    ) -> Result<(), Error> {
         if self.context.output.is_json() {
             let ack = json!({ "to": self.user, "peer": self.user, "id": id, "state": state, "why": why });
             self.context.output.print_object("ack", &ack)?;
@@ -277,14 +290,24 @@ impl<'a> ChatFilter<'a> {
 
     /// Prints from the history the messages and outcomes whose events were missed.
     async fn catch_up(&mut self, node: &NodeApi, answers: &mut NodeAnswers) -> Result<(), Error> {
-        let missed = HistoryQuery { after: Some(self.last_seq), ..HistoryQuery::with(self.user, usize::MAX) };
-        for stored in read_history(self.me, missed).await? {
-            match stored.direction {
-                MessageDirection::In => self.print_received(stored, node, answers)?,
-                MessageDirection::Out if !stored.state.is_queued() && self.undelivered.contains(&stored.message.id) => {
-                    self.handle_settled(stored.message.id, stored.state, None, None)?;
+        let with = Some(self.user.clone().into());
+        for missed in self.undelivered.read_missed(&self.me.profile, with, self.last_seq).await? {
+            match missed {
+                MissedMessage::New(stored) if stored.direction == MessageDirection::In => {
+                    self.print_received(stored, node, answers)?;
                 }
-                MessageDirection::Out => {}
+                MissedMessage::New(_) => {}
+                MissedMessage::Settled(StoredMessage { message, state, .. }) => {
+                    // Another node has no news of it.
+                    self.resend.retain(|unsent| unsent.id != message.id);
+                    // The history has no reason.
+                    let text = excerpt(message.text.as_received());
+                    let words =
+                        || tr!("a line was not sent ({text}): {why}", text = &text, why = message_state_words(state));
+                    let why = state.is_given_up().then(|| TranslatedText::new(words));
+                    let kind = (state == MessageState::Expired).then_some(ErrorKind::Unavailable);
+                    self.report_outcome(message.id, state, why, kind)?;
+                }
             }
         }
         Ok(())

@@ -9,12 +9,14 @@ use shared::account_name::speaker_label;
 use tokio::time::{Instant, sleep};
 
 use super::super::context::CommandContext;
-use crate::engine::event_json::ndjson_event;
+use super::super::missed_messages::{MissedMessage, UndeliveredMessages, last_seq};
+use crate::engine::chat::{self, ConversationName, MessageDirection, StoredMessage};
+use crate::engine::event_json::{message_json, ndjson_event};
 use crate::engine::node::{NodeApi, NodeLifetime};
 use crate::engine::node_connection::open_node;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::{RoomPost, RoomReceipt};
-use crate::engine::{Error, LocalUser, chat};
+use crate::engine::{Error, LocalUser};
 use crate::ui::{InputLine, excerpt, message_line, spawn_line_reader};
 
 /// Time for a member to take what was sent last.
@@ -55,7 +57,9 @@ pub(super) async fn send_lines(context: &CommandContext, me: &LocalUser, room: &
 
 async fn relay_lines(context: &CommandContext, me: &LocalUser, room: &RoomName, node: &NodeApi) -> Result<(), Error> {
     let mut input = spawn_line_reader()?;
+    let mut printer = RoomPrinter { context, me, room, last_seq: last_seq(&me.profile)? };
     let mut events = node.watch(None).await?;
+    printer.catch_up().await?;
     let (mut has_sent, mut failure) = (false, None);
     loop {
         tokio::select! {
@@ -79,26 +83,27 @@ async fn relay_lines(context: &CommandContext, me: &LocalUser, room: &RoomName, 
                 // A refused line counts as well: the input was not empty.
                 has_sent = true;
             }
-            event = events.next() => print_event(context, me, room, event)?,
+            event = events.next() => printer.handle_event(event).await?,
         }
     }
     if !has_sent {
         return Err(Error::Usage(tr!("the message is empty")));
     }
     let deadline = Instant::now() + DELIVERY_TIMEOUT;
-    while Instant::now() < deadline {
+    loop {
         let overview =
             context.until_cancelled(node.rooms()).await?.into_iter().find(|known| is_same(&known.room, room));
         let Some(overview) = overview.filter(|overview| overview.waiting > 0) else { break };
         // With nobody else online, a wait brings nothing.
-        if !overview.members.iter().any(|member| member.online && member.user != me.user) {
+        if Instant::now() >= deadline || !overview.members.iter().any(|member| member.online && member.user != me.user)
+        {
             note_kept(context, room);
             break;
         }
         tokio::select! {
             () = context.cancel.cancelled() => return Err(Error::Interrupted),
             () = sleep(POLL_INTERVAL) => {}
-            event = events.next() => print_event(context, me, room, event)?,
+            event = events.next() => printer.handle_event(event).await?,
         }
     }
     failure.map_or(Ok(()), Err)
@@ -114,30 +119,65 @@ fn parse_line(line: &InputLine) -> Result<(), Error> {
     composed.map_err(|why| Error::Usage(tr!("a line was not sent ({text}): {why}", text, why)))
 }
 
-fn print_event(
-    context: &CommandContext,
-    me: &LocalUser,
-    room: &RoomName,
-    event: Option<NodeEvent>,
-) -> Result<(), Error> {
-    match event {
-        Some(NodeEvent::RoomMessage(post)) if post.from != me.user && is_same(&post.room, room) => {
-            print_post(context, me, post)
-        }
-        Some(_) => Ok(()),
-        None => Err(Error::NodeGone { why: tr!("it ended") }),
-    }
+/// Prints what the other members write in a room, each message once.
+struct RoomPrinter<'a> {
+    context: &'a CommandContext,
+    me: &'a LocalUser,
+    room: &'a RoomName,
+    /// The place in the history of the last message printed, or present at the start.
+    last_seq: i64,
 }
 
-fn print_post(context: &CommandContext, me: &LocalUser, post: RoomPost) -> Result<(), Error> {
-    if context.output.is_json() {
-        if let Some((kind, fields)) = ndjson_event(&NodeEvent::RoomMessage(post), &me.user) {
-            context.output.print_object(kind, &fields)?;
+impl RoomPrinter<'_> {
+    async fn handle_event(&mut self, event: Option<NodeEvent>) -> Result<(), Error> {
+        match event {
+            // `catch_up` may have printed it before its event came.
+            Some(NodeEvent::RoomMessage(post)) if is_same(&post.room, self.room) && post.seq > self.last_seq => {
+                self.last_seq = post.seq;
+                if post.from == self.me.user { Ok(()) } else { self.print_post(post) }
+            }
+            Some(NodeEvent::EventsMissed { .. }) => self.catch_up().await,
+            Some(_) => Ok(()),
+            None => Err(Error::NodeGone { why: tr!("it ended") }),
         }
-    } else {
-        context.output.print_data(&message_line(&speaker_label(&post.from), &post.text))?;
     }
-    Ok(())
+
+    /// Prints from the history the messages whose events were missed.
+    async fn catch_up(&mut self) -> Result<(), Error> {
+        // The history has the room by its own name, whatever the case of what was typed.
+        let known = self.me.profile.room_named(self.room)?.map_or_else(|| self.room.clone(), |known| known.name);
+        let with = Some(ConversationName::Room(known));
+        let after = self.last_seq;
+        for missed in UndeliveredMessages::default().read_missed(&self.me.profile, with, after).await? {
+            let (MissedMessage::New(stored) | MissedMessage::Settled(stored)) = missed;
+            // In the room's order, in which a late one comes before others.
+            self.last_seq = self.last_seq.max(stored.seq);
+            if stored.direction == MessageDirection::In {
+                self.print_stored(&stored)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn print_post(&self, post: RoomPost) -> Result<(), Error> {
+        if self.context.output.is_json() {
+            if let Some((kind, fields)) = ndjson_event(&NodeEvent::RoomMessage(post), &self.me.user) {
+                self.context.output.print_object(kind, &fields)?;
+            }
+        } else {
+            self.context.output.print_data(&message_line(&speaker_label(&post.from), &post.text))?;
+        }
+        Ok(())
+    }
+
+    fn print_stored(&self, stored: &StoredMessage) -> Result<(), Error> {
+        if self.context.output.is_json() {
+            self.context.output.print_object("message", &message_json(stored, &self.me.user))?;
+        } else {
+            self.context.output.print_data(&message_line(&speaker_label(&stored.peer), &stored.message.text))?;
+        }
+        Ok(())
+    }
 }
 
 fn print_ack(context: &CommandContext, room: &RoomName, receipt: &RoomReceipt) -> Result<(), Error> {
