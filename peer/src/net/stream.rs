@@ -82,7 +82,9 @@ impl StreamSender {
         if bytes.len() <= COPIED_BYTES {
             // A second lock of the connection costs more than copying a few bytes.
             self.buffer.extend_from_slice(&bytes);
-            return Ok(self.stream.write_all(&self.buffer).await?);
+            self.stream.write_all(&self.buffer).await?;
+            moved(bytes.len());
+            return Ok(());
         }
         self.stream.write_all(&self.buffer).await?;
         self.send_bulk(bytes, moved).await
@@ -253,4 +255,39 @@ pub const fn is_protocol_violation(error: &StreamError) -> bool {
             | StreamError::Truncated
             | StreamError::Unexpected(_)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use certs::{Identity, ServerPin};
+
+    use super::*;
+    use crate::net::endpoint::Endpoint;
+
+    #[tokio::test]
+    async fn bulk_data_of_any_size_has_moved_once_it_is_written() {
+        let [here, there] = [(); 2].map(|()| Arc::new(Identity::generate().unwrap()));
+        let (client, server) = (Endpoint::client(&here, None).unwrap(), Endpoint::server(&there, 0, 0).unwrap());
+        let address = SocketAddr::from(([127, 0, 0, 1], server.port().unwrap()));
+        let connecting = client.connect(address, &ServerPin::expecting(there.fingerprint())).unwrap();
+        let (connection, _accepted) = tokio::join!(async { connecting.await.unwrap() }, async {
+            server.accept().await.unwrap().connecting.await
+        });
+        let mut sender = StreamSender::new(connection.open_bi().await.unwrap().0);
+        let moved = Cell::new(0);
+        for len in [0, 1, COPIED_BYTES / 2, COPIED_BYTES + 1] {
+            moved.set(0);
+            let (header, bytes) = (PeerReply::Data { bytes: len as u64 }, Bytes::from(vec![0; len]));
+            sender.send_frame_and_bulk(&header, bytes, |count| moved.set(moved.get() + count)).await.unwrap();
+            assert_eq!(moved.get(), len);
+        }
+        connection.close(VarInt::from_u32(PeerErrorCode::Done.into()), b"");
+        let header = PeerReply::Data { bytes: 1 };
+        let failed = sender.send_frame_and_bulk(&header, Bytes::from_static(b"x"), |_| panic!("nothing moved")).await;
+        assert!(failed.is_err());
+    }
 }

@@ -147,10 +147,14 @@ impl LinkUploads {
             let Some(piece) = self.next_piece(&mut pieces, slot).await else { break };
             match piece {
                 Ok(piece) if is_tiny => {
-                    bytes += piece.len() as u64;
-                    self.scheduler.wait_to_send(&self.throttle, piece.len(), true).await;
+                    let len = piece.len();
+                    self.scheduler.wait_to_send(&self.throttle, len, true).await;
                     let write = sender.send_frame_and_bulk(&header, piece, |count| self.note_moved(count));
                     outcome = self.beside_others(write, slot, &mut pieces).await;
+                    if outcome.is_ok() {
+                        slot.note_moved(len);
+                        bytes += len as u64;
+                    }
                 }
                 Ok(piece) => {
                     let len = piece.len() as u64;
@@ -180,7 +184,7 @@ impl LinkUploads {
         if total == 0 && outcome.is_ok() && failure.is_none() {
             outcome = self.beside_others(sender.send_frame(&header), slot, &mut pieces).await;
         }
-        let complete = self.progress().finish(&file, &layout, &groups, bytes);
+        let complete = self.progress().finish(&file, &layout, &groups, bytes, outcome.is_ok() && failure.is_none());
         self.report_uploads(complete);
         // The reading thread died without an error: a clean end would pass for a complete file.
         let is_short = outcome.is_ok() && failure.is_none() && bytes != total;

@@ -91,13 +91,15 @@ impl LinkUploadProgress {
         bytes
     }
 
-    /// Ends a request for `ranges`, of which `bytes` were sent. Returns the file if it is now complete.
+    /// Ends a request for `ranges`, of which `bytes` were sent, without a failure if it `has_succeeded`. Returns the file if
+    /// it is now complete.
     pub(super) fn finish(
         &mut self,
         file: &SentFile,
         layout: &GroupLayout,
         ranges: &[(u32, u32)],
         bytes: u64,
+        has_succeeded: bool,
     ) -> Option<UploadStatus> {
         let mut groups = whole_groups(layout, ranges, bytes);
         let is_complete = match self.files.get_mut(file) {
@@ -119,6 +121,8 @@ impl LinkUploadProgress {
                 is_complete
             }
             // No record, for one group or too many files: complete only if this request got all of it.
+            // The bytes of an empty file don't tell whether even its header was sent.
+            None if bytes == 0 && !has_succeeded => false,
             None => layout.group_count() == 1 && groups.next().is_some() || bytes > 0 && bytes == layout.size(),
         };
         let size = layout.size();
@@ -264,7 +268,7 @@ mod tests {
         fn send(&self, link: &mut LinkUploadProgress, ranges: &[(u32, u32)]) -> bool {
             let bytes = ranges.iter().map(|(start, end)| self.layout.range_len(*start, *end)).sum();
             link.begin(&self.file, &self.layout, &ZeroRuns::default());
-            let told = link.finish(&self.file, &self.layout, ranges, bytes);
+            let told = link.finish(&self.file, &self.layout, ranges, bytes, true);
             assert!(told.as_ref().is_none_or(|told| told.bytes == self.layout.size()));
             told.is_some()
         }
@@ -280,7 +284,7 @@ mod tests {
         let mut link = case.link();
         assert!(!case.send(&mut link, &[(0, 2), (4, 5)]));
         // Half of a group is none.
-        assert_eq!(link.finish(&case.file, &case.layout, &[(2, 3)], MIB / 2), None);
+        assert_eq!(link.finish(&case.file, &case.layout, &[(2, 3)], MIB / 2, false), None);
         assert_eq!(case.left(link), [3 * MIB]);
         let mut link = case.link();
         // What was lost on the way comes again, and after the others.
@@ -329,6 +333,14 @@ mod tests {
         let empty = Case::new(0);
         let mut link = empty.link();
         assert!(empty.send(&mut link, &[(0, 1)]) && empty.send(&mut link, &[(0, 1)]));
+    }
+
+    #[test]
+    fn an_empty_file_whose_header_was_not_sent_is_not_told() {
+        let empty = Case::new(0);
+        let mut link = empty.link();
+        link.begin(&empty.file, &empty.layout, &ZeroRuns::default());
+        assert_eq!(link.finish(&empty.file, &empty.layout, &[(0, 1)], 0, false), None);
     }
 
     #[test]
