@@ -123,17 +123,16 @@ impl Mailbox {
         }
     }
 
-    fn report_all(&self, outcome: &DeliveryOutcome) {
-        let watchers = std::mem::take(&mut *self.message_watchers.lock());
-        report_to(watchers.into_values(), outcome);
-    }
-
     fn watched_messages(&self) -> Vec<MessageId> {
         self.message_watchers.lock().keys().copied().collect()
     }
 
     fn has_queue_watchers(&self) -> bool {
         !self.queue_watchers.lock().is_empty()
+    }
+
+    fn has_watchers(&self) -> bool {
+        self.has_queue_watchers() || !self.message_watchers.lock().is_empty()
     }
 
     fn take_queue_watchers(&self) -> Vec<oneshot::Sender<DeliveryOutcome>> {
@@ -180,7 +179,7 @@ impl DeliveryWorker {
         loop {
             // Taken before the attempt, which may miss what is queued during it: later watchers get the next
             // attempt.
-            let queue_watchers = self.mailbox.take_queue_watchers();
+            let (queue_watchers, watched) = (self.mailbox.take_queue_watchers(), self.mailbox.watched_messages());
             let attempt = self.attempt().await;
             if attempt.is_err() && self.stop.is_cancelled() {
                 // Its links were closed: that says nothing about the recipient.
@@ -202,9 +201,11 @@ impl DeliveryWorker {
                 Err(error) => {
                     let outcome = self.handle_failure(&error).await;
                     report_to(queue_watchers, &outcome);
-                    self.mailbox.report_all(&outcome);
+                    watched.into_iter().for_each(|id| self.mailbox.report(id, outcome.clone()));
                     // Jittered: recipients that come back together aren't dialed in the same moment.
-                    Some(backoff.next_jittered(rand::rng().random()))
+                    let pause = backoff.next_jittered(rand::rng().random());
+                    // Whoever registered during the attempt waits for the next one, whose wake-up this one may have taken.
+                    Some(if self.mailbox.has_watchers() { Duration::ZERO } else { pause })
                 }
             };
             let again = async {
@@ -232,14 +233,20 @@ impl DeliveryWorker {
     async fn attempt(&mut self) -> Result<(), Error> {
         // First what an open conversation takes: the queries below would hold each message up.
         self.flush_open_chat().await?;
-        let (profile, user) = (self.me.profile.clone(), self.mailbox.user.clone());
-        let look = move || Ok((!profile.queued_for(&user, 0, 1)?.is_empty(), profile.queued_receipts(&user)?));
-        let (has_messages, receipts) = run_blocking(look).await?;
-        self.has_messages = has_messages;
-        if has_messages {
-            self.deliver_messages().await?;
+        loop {
+            let (profile, user) = (self.me.profile.clone(), self.mailbox.user.clone());
+            let look = move || Ok((!profile.queued_for(&user, 0, 1)?.is_empty(), profile.queued_receipts(&user)?));
+            let (has_messages, receipts) = run_blocking(look).await?;
+            self.has_messages = has_messages;
+            // Looked at again after each, as a flush takes the wake-up of a receipt that is queued meanwhile.
+            if has_messages {
+                self.deliver_messages().await?;
+            } else if receipts.is_empty() {
+                return Ok(());
+            } else {
+                self.deliver_receipts(receipts).await?;
+            }
         }
-        if receipts.is_empty() { Ok(()) } else { self.deliver_receipts(receipts).await }
     }
 
     /// Delivers the receipts that are queued. A receiver that takes none, or knows no such send, settles them.
@@ -274,8 +281,8 @@ impl DeliveryWorker {
         self.has_messages = true;
         match self.flush(open).await {
             Err(error) if is_link_failure(&error) => {
-                // The link may have died unnoticed, so a new one is tried. Repeated messages do no harm:
-                // the recipient knows the ids that it stored.
+                // Another stream is tried, over another link if this one is closed by now. Repeated messages do
+                // no harm: the recipient knows the ids that it stored.
                 tracing::debug!("{}: the conversation broke off: {error}", self.mailbox.user);
                 Ok(())
             }
@@ -363,8 +370,10 @@ impl DeliveryWorker {
         })
         .await?;
         for id in given_up {
-            let (to, state, why) = (self.mailbox.user.clone(), MessageState::Failed, Some(why.clone()));
-            self.events.send(NodeEvent::MessageStateChanged { to, id, state, why, kind: Some(kind) });
+            let (to, state, told) = (self.mailbox.user.clone(), MessageState::Failed, Some(why.clone()));
+            self.events.send(NodeEvent::MessageStateChanged { to, id, state, why: told, kind: Some(kind) });
+            // Those that were queued during the attempt are given up as well.
+            self.mailbox.report(id, DeliveryOutcome::Failed { kind, why: why.clone() });
         }
         Ok(())
     }
@@ -419,3 +428,6 @@ fn report_settled(mailbox: &Mailbox, events: &EventBus, settled: SettledMessage)
         mailbox.report(id, outcome);
     }
 }
+
+#[cfg(test)]
+mod tests;
