@@ -7,7 +7,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | files in one request | `FILES_PER_REQUEST` | the next request |
-//! | lists | a pause of `LIST_PAUSE`, or four times as long as the last list took to make | put together |
+//! | lists | a pause of `LIST_PAUSE`, or four times as long as the last list took to make; after an error, of `FAILED_LIST_PAUSE` | put together |
 //! | attempts at a refused list | when the tracker says, but `MIN_RETRY_DELAY` to `MAX_RETRY_DELAY` after the last | |
 //! | reports to the user | one, until a list is accepted | none |
 
@@ -34,6 +34,8 @@ const FILES_PER_REQUEST: usize = 4000;
 const LIST_PAUSE: Duration = Duration::from_millis(400);
 // So that at most a fifth of the time goes into lists.
 const LIST_PAUSE_FACTOR: u32 = 4;
+/// Pause after a list that could not be made or sent, as while the disk is full.
+const FAILED_LIST_PAUSE: Duration = Duration::from_secs(5);
 /// Bounds of the pause before a refused list is tried again.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(2);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
@@ -143,6 +145,11 @@ impl RegistrationState {
     /// Returns the time before which no further list is sent.
     pub(super) const fn next_at(&self) -> Instant {
         self.next_at
+    }
+
+    /// Puts off the next list, after one that failed.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        self.next_at = self.next_at.max(now + FAILED_LIST_PAUSE);
     }
 
     /// Registers what is shared with everybody: the shares that exist on the disk, and the partial files. The tracker learns
@@ -315,6 +322,14 @@ mod tests {
         retry.note_accepted();
         assert_eq!(retry.retry_at(), None);
         assert!(retry.note_refused(None, now));
+    }
+
+    #[test]
+    fn a_list_that_failed_is_tried_again_after_a_pause() {
+        let now = Instant::now();
+        let mut registration = RegistrationState::new(now);
+        registration.postpone(now);
+        assert_eq!(registration.next_at(), now + FAILED_LIST_PAUSE);
     }
 
     #[test]

@@ -356,7 +356,11 @@ impl TrackerSession {
                     revalidation.request(RevalidationTrigger::LocalNetwork);
                     SessionStep::CheckNetwork
                 }
-                () = self.go_online.notified() => SessionStep::GoOnline,
+                () = self.go_online.notified() => {
+                    // Before the step, which may be given up: then the reconnection takes over.
+                    self.is_takeover_requested = true;
+                    SessionStep::GoOnline
+                }
                 () = sleep_until(heartbeat_due.into()) => SessionStep::RenewPresence,
                 () = sleep_until(search_due.unwrap_or_else(Instant::now).into()), if search_due.is_some() => {
                     self.place_search.start(Instant::now());

@@ -152,7 +152,12 @@ impl TrackerSession {
                 let is_news = self.list_retry.note_refused(retry_after, Instant::now());
                 Ok(RegistrationOutcome::Refused { news: is_news.then_some(why) })
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                // The tracker has an earlier list, or a part of this one.
+                self.is_list_outdated = true;
+                self.registration.postpone(Instant::now());
+                Err(error)
+            }
         }
     }
 
