@@ -38,7 +38,8 @@ pub struct DialTarget {
 
 /// Dials all addresses of `target`, with staggered starts, and sends a hello on the first connection with the right
 /// key. Fails with [`LinkError::OtherKey`] if another key answers at the address that the tracker observed and none has
-/// the right key; otherwise [`LinkError::NoAnswer`], [`LinkError::MtuTooSmall`] or [`LinkError::Refused`].
+/// the right key; otherwise with what a peer said, with [`LinkError::NoAnswer`] or [`LinkError::MtuTooSmall`] if an address
+/// was silent, or with the reason why no address could be tried to the end.
 pub async fn dial(
     endpoint: &Endpoint,
     target: &DialTarget,
@@ -136,6 +137,7 @@ fn dial_error(
     failures: Vec<(SocketAddr, LinkError)>,
     narrow: Option<PathMtuProblem>,
 ) -> LinkError {
+    let is_silent = failures.iter().any(|(_, failure)| matches!(failure, LinkError::NoAnswer { .. }));
     let mut worst: Option<LinkError> = None;
     let mut elsewhere = Vec::new();
     for (address, failure) in failures {
@@ -151,8 +153,8 @@ fn dial_error(
             _ => {}
         }
     }
-    // Silence is reported once for all addresses, so only stronger failures are returned by themselves.
-    if let Some(told) = worst.filter(|told| failure_rank(told) > 1) {
+    // Silence is reported once for all addresses, so beside it only stronger failures are returned by themselves.
+    if let Some(told) = worst.filter(|told| failure_rank(told) > 1 || !is_silent) {
         return told;
     }
     match narrow {
@@ -257,6 +259,19 @@ mod tests {
         ] {
             let error = told(failures);
             assert!(matches!(error, LinkError::OtherKey { presented, .. } if presented == key(2)), "{error}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_was_silent_the_reason_is_told() {
+        let (lost, local) = (|| LinkError::Lost("refused".to_owned()), || LinkError::Local("too many".to_owned()));
+        let error = told(vec![(at(OBSERVED), local()), (at(NAMED), lost())]);
+        assert!(matches!(error, LinkError::Lost(_)), "{error}");
+        let error = told(vec![(at(OBSERVED), local()), other(NAMED, key(2))]);
+        assert!(matches!(error, LinkError::Local(_)), "{error}");
+        for reason in [lost(), local()] {
+            let error = told(vec![(at(OBSERVED), reason), silent(NAMED)]);
+            assert!(matches!(error, LinkError::NoAnswer { .. }), "{error}");
         }
     }
 
