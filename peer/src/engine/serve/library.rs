@@ -96,18 +96,19 @@ impl ShareLibrary {
         let work = Arc::new(work);
         let mut held = None;
         loop {
-            let look = self.lookup_slots.acquire(&by.user).await;
+            let slot = self.lookup_slots.acquire(&by.user).await;
             let (work, disks, by_whom, disk) = (work.clone(), self.disk_slots.clone(), by.clone(), held.take());
             let (profile, rooms) = (self.profile.clone(), self.rooms.clone());
             let done = run_blocking(move || {
+                // Held for as long as the disk takes, whoever still waits for it. Free again before the wait for a disk:
+                // whoever waits keeps nothing from others.
+                let _slot = slot;
                 let access = ShareAccess::of(&profile, &*rooms, &by_whom, room)?;
                 let visit = DiskVisit::new(&disks, access.user(), disk);
                 let outcome = work(&access, &visit);
                 Ok((outcome, visit.into_blocked()))
             });
             let (outcome, blocked) = done.await?;
-            // Free again before the wait for a disk: whoever waits keeps nothing from others.
-            drop(look);
             match blocked {
                 Some(disk) if outcome.is_ok() => held = Some(self.disk_slots.acquire(disk, &by.user).await),
                 _ => return outcome,

@@ -141,3 +141,26 @@ async fn a_disk_that_hangs_keeps_nobody_from_another() {
     drop(hanging);
     assert!(waiting.join_all().await.iter().all(Result::is_ok));
 }
+
+#[tokio::test]
+async fn a_lookup_that_nobody_waits_for_keeps_its_slot_while_its_thread_runs() {
+    let home = tempfile::tempdir().unwrap();
+    let library = library_of(Profile::open(&home.path().join("home")).unwrap());
+    let alice = requester("alice");
+    let (disk, answers) = std::sync::mpsc::channel::<()>();
+    let answers = std::sync::Mutex::new(answers);
+    let mut asked = Box::pin(library.look(&alice, None, move |_, _| {
+        let _ = answers.lock().unwrap().recv();
+        Ok(())
+    }));
+    tokio::select! {
+        biased;
+        _ = &mut asked => panic!("the disk hangs"),
+        () = std::future::ready(()) => {}
+    }
+    drop(asked);
+    let others: Vec<_> = (1..LOOKUP_SLOTS.per_key).map(|_| library.lookup_slots.try_acquire(&alice.user)).collect();
+    assert!(others.iter().all(Option::is_some) && library.lookup_slots.try_acquire(&alice.user).is_none());
+    drop(disk);
+    library.lookup_slots.acquire(&alice.user).await;
+}
