@@ -2,11 +2,11 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | sends that are fetched at once | 2, one of each sender | they wait, the oldest first |
+//! | sends that are fetched at once | 2, one of each sender | their senders wait in turn |
 //! | attempts to fetch a send that its sender paused, or that failed in passing | one in 2 minutes | |
 //! | reports of one send that is held | one | |
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub(super) struct SendAcceptor {
     outbox: Arc<MessageOutbox>,
     stop: CancellationToken,
     /// Senders whose sends are to be looked at.
-    due: BTreeSet<UserName>,
+    due: DueSenders,
     running: JoinSet<(IncomingSend, AutoAcceptOutcome)>,
     /// The senders of what is being fetched.
     busy: HashSet<UserName>,
@@ -56,11 +56,30 @@ pub(super) struct SendAcceptor {
     reported: HashSet<(UserName, MessageId)>,
 }
 
+/// A queue of senders, each once.
+#[derive(Debug, Default)]
+struct DueSenders(VecDeque<UserName>);
+
+impl DueSenders {
+    /// Adds a sender behind the others, unless it waits already.
+    fn insert(&mut self, user: UserName) {
+        if !self.0.contains(&user) {
+            self.0.push_back(user);
+        }
+    }
+
+    /// Removes the first sender of whom nothing is being fetched.
+    fn take_next(&mut self, busy: &HashSet<UserName>) -> Option<UserName> {
+        let place = self.0.iter().position(|user| !busy.contains(user))?;
+        self.0.remove(place)
+    }
+}
+
 impl SendAcceptor {
     /// Creates the task; it hears the events from now on.
     pub(super) fn new(me: LocalUser, events: EventBus, outbox: Arc<MessageOutbox>, stop: CancellationToken) -> Self {
         let receiver = events.subscribe();
-        let (due, running, busy) = (BTreeSet::new(), JoinSet::new(), HashSet::new());
+        let (due, running, busy) = (DueSenders::default(), JoinSet::new(), HashSet::new());
         let (tried, failed, reported) = (HashSet::new(), HashSet::new(), HashSet::new());
         Self { me, events, receiver, outbox, stop, due, running, busy, tried, retry_at: None, failed, reported }
     }
@@ -94,7 +113,7 @@ impl SendAcceptor {
 
     async fn handle_event(&mut self, event: NodeEvent) {
         match event {
-            NodeEvent::Received { from, message, .. } if message.send.is_some() => drop(self.due.insert(from)),
+            NodeEvent::Received { from, message, .. } if message.send.is_some() => self.due.insert(from),
             NodeEvent::Presence { user, online: true } => {
                 self.tried.retain(|(from, _)| *from != user);
                 self.due.insert(user);
@@ -115,7 +134,7 @@ impl SendAcceptor {
     async fn find_all(&mut self) -> Result<(), Error> {
         let profile = self.me.profile.clone();
         let rules = run_blocking(move || Ok(profile.accept_rules()?)).await?;
-        self.due.extend(rules.into_iter().map(|rule| rule.user));
+        rules.into_iter().for_each(|rule| self.due.insert(rule.user));
         Ok(())
     }
 
@@ -126,23 +145,18 @@ impl SendAcceptor {
 
     /// Starts the next send of each sender who is due, up to the bounds.
     async fn start_due(&mut self) -> Result<(), Error> {
-        // A copy, as those for whom nothing waits are taken out on the way.
-        for user in self.due.clone() {
-            if self.running.len() >= MAX_RUNNING {
-                return Ok(());
-            }
-            if self.busy.contains(&user) {
-                continue;
-            }
+        while self.running.len() < MAX_RUNNING {
+            let Some(user) = self.due.take_next(&self.busy) else { break };
             let (profile, from) = (self.me.profile.clone(), user.clone());
             let waiting = run_blocking(move || match profile.accept_rule(&from)? {
                 Some(rule) if !rule.is_paused => Ok(profile.incoming_sends(Some(&from))?),
                 _ => Ok(Vec::new()),
             });
-            let next = waiting.await?.into_iter().find(|send| !self.tried.contains(&(user.clone(), send.id)));
-            match next {
-                Some(send) => self.start(send),
-                None => drop(self.due.remove(&user)),
+            let waiting = waiting.await.inspect_err(|_| self.due.insert(user.clone()))?;
+            if let Some(send) = waiting.into_iter().find(|send| !self.tried.contains(&(user.clone(), send.id))) {
+                // Behind the others: further sends of the same sender may wait.
+                self.due.insert(user);
+                self.start(send);
             }
         }
         Ok(())
@@ -219,5 +233,26 @@ fn is_passing(error: &Error) -> bool {
 fn log_failure(outcome: Result<(), Error>) {
     if let Err(error) = outcome {
         tracing::error!("what is sent could not be looked at: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senders_wait_in_turn_whatever_their_names() {
+        let user = |name: &str| -> UserName { name.parse().unwrap() };
+        let mut due = DueSenders::default();
+        for name in ["zoe", "alice", "zoe", "bob"] {
+            due.insert(user(name));
+        }
+        let busy = HashSet::from([user("alice")]);
+        assert_eq!(due.take_next(&busy), Some(user("zoe")));
+        due.insert(user("zoe"));
+        assert_eq!(due.take_next(&busy), Some(user("bob")));
+        assert_eq!(due.take_next(&busy), Some(user("zoe")));
+        assert_eq!(due.take_next(&busy), None);
+        assert_eq!(due.take_next(&HashSet::new()), Some(user("alice")));
     }
 }
