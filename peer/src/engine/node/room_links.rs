@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | dials at once | 8 | the others wait |
 //! | streams of a room | 32, and those of wanted members | members without one get what is new from others |
+//! | pauses before dials that are remembered | one for each member | |
 //! | streams to a member | 24 | further rooms that both are in wait, or others pass on what is new there |
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -192,8 +193,11 @@ impl RoomLinks {
                 self.online.note(user, *online);
                 if *online {
                     self.unreachable.forget(user);
-                    let until = Instant::now() + COURTESY_DELAY;
-                    self.dial_pauses.insert(user.clone(), RetryPause { until, backoff: DIAL_BACKOFF });
+                    // Nobody else is dialled, and of a large network all would be remembered.
+                    if self.rooms.directory().has_fellow_member(user) {
+                        let until = Instant::now() + COURTESY_DELAY;
+                        self.dial_pauses.insert(user.clone(), RetryPause { until, backoff: DIAL_BACKOFF });
+                    }
                 }
                 true
             }

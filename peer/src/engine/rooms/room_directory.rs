@@ -64,6 +64,11 @@ impl RoomDirectory {
         self.rooms.borrow().values().any(|room| room.is_active)
     }
 
+    /// Returns true if `other` is a member of an active room, with any key.
+    pub fn has_fellow_member(&self, other: &UserName) -> bool {
+        self.rooms.borrow().values().any(|room| room.is_active && room.key_of(other).is_some())
+    }
+
     /// Returns all rooms.
     pub fn rooms(&self) -> Vec<Arc<RoomEntry>> {
         self.rooms.borrow().values().cloned().collect()
