@@ -19,8 +19,8 @@
 //!
 //! All but the first are tasks of one `JoinSet`; an error of any of them ends the node. Everything that can fail
 //! locally (the lock, the database, the UDP socket, the local socket) is done before the tracker hears of the node. The
-//! shutdown order is: take no more callers and no more control clients, leave the tracker, close the links, wait for
-//! the tasks.
+//! shutdown order is: take no more callers and no more control clients, leave the tracker, wait for the tasks, close the
+//! links, abort what is left.
 
 mod api;
 mod caller_identity;
