@@ -11,7 +11,7 @@
 //! | requests of one user for data that are handled at once, with or without a slot | 24 | one after another |
 //! | rate below which a slot is given back while others wait | 512 KiB a second, over half a second | |
 //! | time that a slot is kept while others wait | 2 s | |
-//! | bytes that are sent and not yet acknowledged | 32 MiB over all large files, 256 KiB to 8 MiB for each link | the next piece waits |
+//! | bytes that are sent and not yet acknowledged | `TOTAL_SEND_WINDOW` over all links, in equal parts, but `MIN_SEND_WINDOW` for each; of a link that took nothing yet, `FIRST_SEND_WINDOW` | the next piece waits |
 //! | time in which a piece is taken | 60 s, or 30 s in which nothing moves over its link | the stream is given up |
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
