@@ -6,7 +6,8 @@
 //! * [`link`]: an authenticated connection to a peer, after hello and welcome.
 //! * [`stream`]: frames and bulk data on a link; [`frame_receiver`]: incoming requests, with bounded memory.
 //! * [`tracker`]: the client of the tracker, over TLS; [`discovery`]: trackers announced on the local network (mDNS).
-//! * [`port_probe`], [`path_measurement`], [`socket_abilities`]: looks at the way to a machine, for the doctor.
+//! * [`port_probe`], [`path_measurement`], [`socket_abilities`]: looks at the way to a machine, for the doctor, by
+//!   `datagram_probe`.
 //! * [`addresses`]: the addresses to announce, and the order in which a peer's addresses are dialled.
 //!
 //! Nothing here knows shares, conversations or terminals.
@@ -16,6 +17,7 @@ mod amplification_limit;
 mod avoided_addresses;
 mod burst_limit;
 pub mod congestion;
+mod datagram_probe;
 pub mod discovery;
 mod driver_threads;
 pub mod endpoint;
@@ -36,5 +38,5 @@ mod udp_batching;
 pub use avoided_addresses::AvoidedAddresses;
 pub use driver_threads::threads_for_this_machine;
 pub use net_error::{LinkError, StreamError, TrackerError};
-pub use path_mtu::{PathMtuProblem, needed_mtu, udp_overhead};
+pub use path_mtu::{PathMtuProblem, is_within_machine, needed_mtu, udp_overhead};
 pub use tracker::{TRACKER_WAIT_NOTIFIER, silence_wait_notice};

@@ -25,6 +25,7 @@ use super::congestion::{LossTolerantCubicConfig, REORDERED_PACKETS, REORDERED_RO
 use super::driver_threads::DriverThreads;
 use super::handshake_slots::{HandshakeSlot, HandshakeSlots};
 use super::moved_callers::MovedCallers;
+use super::path_mtu::{is_within_machine, udp_overhead};
 use super::udp_batching::{BatchingRuntime, BatchingSocket};
 use crate::sys;
 
@@ -56,8 +57,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const DIALER_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_UDP_PAYLOAD: u16 = 65_527;
-/// The packet size on loopback; two packets make one segmented send of 64 kB.
-const LOOPBACK_MTU: u16 = 32_000;
+/// The UDP payload on loopback; two packets make one segmented send of 64 kB.
+const LOOPBACK_PAYLOAD: u16 = 32_000;
 const INITIAL_WINDOW: u64 = 256 * 1024;
 /// Turns of the runtime, in each of which every task that is ready runs, until close frames are sent: closing a
 /// connection readies its task, which sends. The others are for tasks that stand before it in the socket's queue.
@@ -368,7 +369,7 @@ fn transport(remote: Option<SocketAddr>) -> TransportConfig {
     match remote.map(|remote| path_kind(remote.ip())) {
         Some(PathKind::Loopback) => {
             // Loopback takes packets of any size, so nothing needs to be discovered.
-            config.initial_mtu(LOOPBACK_MTU).mtu_discovery_config(None);
+            config.initial_mtu(LOOPBACK_PAYLOAD).mtu_discovery_config(None);
             // Nothing is lost by chance, and round trips are too short and uneven for a model of the path.
             let mut cubic = quinn::congestion::CubicConfig::default();
             cubic.initial_window(INITIAL_WINDOW);
@@ -392,19 +393,14 @@ enum PathKind {
 }
 
 fn path_kind(ip: IpAddr) -> PathKind {
-    // Headers of 20 and 40 bytes without options, and 8 of UDP.
-    const IPV4_AND_UDP: u32 = 28;
-    const IPV6_AND_UDP: u32 = 48;
     const ETHERNET: u32 = 1500;
     let ip = ip.to_canonical();
     let mtu = sys::route_mtu(ip).unwrap_or(ETHERNET);
-    // A machine's own LAN address is routed over loopback and has its MTU.
-    if ip.is_loopback() || mtu > 32_768 {
+    if is_within_machine(ip, mtu) {
         return PathKind::Loopback;
     }
-    let headers = if ip.is_ipv4() { IPV4_AND_UDP } else { IPV6_AND_UDP };
     // QUIC requires 1,200 bytes; narrower paths are reported by `path_mtu`.
-    PathKind::Network { udp_payload: u16::try_from(mtu.saturating_sub(headers)).unwrap_or(u16::MAX).max(1200) }
+    PathKind::Network { udp_payload: u16::try_from(mtu.saturating_sub(udp_overhead(ip))).unwrap_or(u16::MAX).max(1200) }
 }
 
 #[cfg(test)]

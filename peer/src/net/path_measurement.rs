@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::path_mtu::{DISCARD_PORT, needed_mtu, udp_overhead, unfragmented_socket};
+use super::datagram_probe::{closed_port_of, probe_with_datagram};
+use super::path_mtu::{is_within_machine, needed_mtu, udp_overhead};
 use crate::sys;
 
 /// Time for an answer; a packet without one is sent a second time, as a single one may be lost by chance.
@@ -22,8 +23,6 @@ const ERROR_INTERVAL: Duration = Duration::from_millis(1100);
 const USUAL_MTUS: [u32; 5] = [1280, 1380, 1420, 1492, 1500];
 /// Smallest MTU that IPv4 allows.
 const MIN_IP_MTU: u32 = 68;
-/// MTU from which on the path is within this machine.
-const LOOPBACK_MTU: u32 = 32_768;
 
 /// The largest packets on the way to a machine, in bytes with the headers of IP and UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +43,7 @@ impl PathWidth {
 /// Measures the way to the machine at `address`. `None` if it doesn't answer at all, or is this machine.
 pub async fn measure_path(address: SocketAddr) -> Option<PathWidth> {
     let ip = address.ip().to_canonical();
-    let route_mtu = sys::route_mtu(ip).filter(|mtu| *mtu < LOOPBACK_MTU && !ip.is_loopback())?;
+    let route_mtu = sys::route_mtu(ip).filter(|mtu| !is_within_machine(ip, *mtu))?;
     let least = needed_mtu(ip).min(route_mtu);
     let arrived = largest_arrived(address, &[MIN_IP_MTU, least, route_mtu]).await?;
     if arrived < route_mtu {
@@ -75,20 +74,10 @@ async fn largest_arrived(address: SocketAddr, mtus: &[u32]) -> Option<u32> {
 }
 
 async fn is_answered(address: SocketAddr, mtu: u32) -> bool {
-    let mut closed = address;
-    closed.set_port(DISCARD_PORT);
     let payload = vec![0; mtu.saturating_sub(udp_overhead(address.ip())).max(1) as usize];
-    // A socket of its own each time, so that a late error doesn't answer for another packet.
-    let ask = async || {
-        let socket = unfragmented_socket(closed.ip()).await?;
-        socket.connect(closed).await?;
-        socket.send(&payload).await?;
-        socket.recv(&mut [0; 16]).await
-    };
     for _ in 0..ATTEMPTS {
-        match timeout(ANSWER_TIMEOUT, ask()).await {
-            Ok(Ok(_)) => return true,
-            // The ICMP error "port unreachable" arrives as this error of the connected socket.
+        match timeout(ANSWER_TIMEOUT, probe_with_datagram(closed_port_of(address), &payload)).await {
+            Ok(Ok(())) => return true,
             Ok(Err(why)) if why.kind() == std::io::ErrorKind::ConnectionRefused => return true,
             // Refused by this machine (no route, or EMSGSIZE): a second attempt fails alike.
             Ok(Err(_)) => return false,

@@ -5,18 +5,18 @@
 //! long one, the path is too narrow.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use localization::tr;
-use tokio::net::UdpSocket;
 
+use super::datagram_probe::{DISCARD_PORT, closed_port_of, probe_with_datagram};
 use crate::sys;
 
 /// QUIC's smallest maximum packet size, without the headers of IP and UDP.
 const MIN_QUIC_PAYLOAD: u32 = 1200;
-/// The discard service's port (RFC 863), closed practically everywhere: the machine answers with an ICMP error.
-pub(super) const DISCARD_PORT: u16 = 9;
+/// The least MTU of a route that stays within the machine.
+const LOOPBACK_ROUTE_MTU: u32 = 32_768;
 /// Time for the ICMP error to arrive.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(600);
 /// Long packets sent before they count as dropped.
@@ -108,36 +108,11 @@ pub(super) async fn probe_path(address: Option<SocketAddr>) -> Option<PathMtuPro
 
 /// True if the machine at `address` answers a packet of `bytes` bytes to a closed port.
 async fn is_probe_answered(address: SocketAddr, bytes: u32) -> bool {
-    let mut nobody = address;
-    nobody.set_port(DISCARD_PORT);
-    let heard = async {
-        let socket = unfragmented_socket(nobody.ip()).await?;
-        socket.connect(nobody).await?;
-        socket.send(&vec![0; bytes as usize]).await?;
-        socket.recv(&mut [0; 16]).await
-    };
-    // The ICMP error "port unreachable" arrives as this error of the connected socket.
-    match tokio::time::timeout(PROBE_TIMEOUT, heard).await {
+    let payload = vec![0; bytes as usize];
+    match tokio::time::timeout(PROBE_TIMEOUT, probe_with_datagram(closed_port_of(address), &payload)).await {
         Ok(Err(why)) => why.kind() == std::io::ErrorKind::ConnectionRefused,
-        Ok(Ok(_)) => true,
+        Ok(Ok(())) => true,
         Err(_) => false,
-    }
-}
-
-/// Returns a socket whose packets are never fragmented, like QUIC's.
-pub(super) async fn unfragmented_socket(to: IpAddr) -> std::io::Result<UdpSocket> {
-    use rustix::net::sockopt::{
-        Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
-    };
-    if to.is_ipv4() {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
-        // `PROBE` sets DF and ignores the kernel's path MTU, so that the long packet is really sent.
-        set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?;
-        Ok(socket)
-    } else {
-        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await?;
-        set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::PROBE)?;
-        Ok(socket)
     }
 }
 
@@ -148,9 +123,16 @@ pub const fn needed_mtu(ip: IpAddr) -> u32 {
 
 /// Returns the bytes of the headers of IP and UDP.
 pub const fn udp_overhead(ip: IpAddr) -> u32 {
+    // 20 and 40 bytes without options, and 8 of UDP.
     const IPV4_AND_UDP: u32 = 28;
     const IPV6_AND_UDP: u32 = 48;
     if ip.to_canonical().is_ipv4() { IPV4_AND_UDP } else { IPV6_AND_UDP }
+}
+
+/// Returns true if packets to `ip` stay within this machine; `mtu` is that of the route. A machine's own LAN address is
+/// routed over loopback and has its MTU.
+pub const fn is_within_machine(ip: IpAddr, mtu: u32) -> bool {
+    ip.to_canonical().is_loopback() || mtu >= LOOPBACK_ROUTE_MTU
 }
 
 #[cfg(test)]

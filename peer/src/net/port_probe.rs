@@ -13,10 +13,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::path_mtu::{DISCARD_PORT, unfragmented_socket};
+use super::datagram_probe::{closed_port_of, probe_with_datagram};
 use crate::sys::{self, NeighbourState};
 
 /// The result of a look at a port.
@@ -62,15 +62,8 @@ pub async fn probe_tcp_port(address: SocketAddr, within: Duration) -> PortProbeR
 /// Sends one byte to a UDP port, which no protocol of ours answers: only "refused" and the like come back.
 pub async fn probe_udp_port(address: SocketAddr, within: Duration) -> PortProbeResult {
     let begun = Instant::now();
-    let asked = async {
-        let socket: UdpSocket = unfragmented_socket(address.ip()).await?;
-        // Connected: only then the kernel reports ICMP errors (ip(7)).
-        socket.connect(address).await?;
-        socket.send(&[0]).await?;
-        socket.recv(&mut [0; 16]).await
-    };
-    match timeout(within, asked).await {
-        Ok(Ok(_)) => PortProbeResult::Answered(begun.elapsed()),
+    match timeout(within, probe_with_datagram(address, &[0])).await {
+        Ok(Ok(())) => PortProbeResult::Answered(begun.elapsed()),
         Ok(Err(why)) => sign_of(&why),
         Err(_) => PortProbeResult::Silent,
     }
@@ -78,9 +71,7 @@ pub async fn probe_udp_port(address: SocketAddr, within: Duration) -> PortProbeR
 
 /// Looks whether a machine is there at all, by a port that is closed practically everywhere and by the neighbour table.
 pub async fn probe_host(address: SocketAddr, within: Duration) -> HostPresence {
-    let mut closed = address;
-    closed.set_port(DISCARD_PORT);
-    match probe_udp_port(closed, within).await {
+    match probe_udp_port(closed_port_of(address), within).await {
         PortProbeResult::Answered(_) | PortProbeResult::Refused => HostPresence::There,
         PortProbeResult::NoHost | PortProbeResult::NoRoute => HostPresence::Absent,
         // A firewall that drops everything doesn't drop ARP.
@@ -114,6 +105,8 @@ fn sign_of(why: &io::Error) -> PortProbeResult {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UdpSocket;
+
     use super::*;
 
     const SOON: Duration = Duration::from_secs(2);

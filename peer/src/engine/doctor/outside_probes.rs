@@ -16,7 +16,7 @@ use crate::engine::peer_lookup::{candidate_from_entry, target_from_record};
 use crate::engine::{LocalUser, run_blocking};
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, DialTarget, Link, answer_handshake};
-use crate::net::{LinkError, StreamError, udp_overhead};
+use crate::net::{LinkError, StreamError, is_within_machine, udp_overhead};
 use crate::profile::Profile;
 use crate::sys;
 
@@ -26,8 +26,6 @@ const MAX_PROBERS: usize = 3;
 const DIAL_LIMIT: Duration = Duration::from_millis(2000);
 /// Time for the search of the path's MTU.
 const MTU_LIMIT: Duration = Duration::from_millis(1500);
-/// MTU from which on a path is within this machine.
-const LOOPBACK_MTU: u32 = 32_768;
 
 /// The answers of the peers that were asked.
 #[derive(Debug, Default)]
@@ -215,7 +213,7 @@ pub(super) fn narrow_path(user: &UserName, address: SocketAddr) -> Option<Measur
 /// Returns a path to `address` on which nothing arrived yet; `None` within this machine.
 pub(super) fn path_to(to: &str, address: SocketAddr) -> Option<MeasuredPath> {
     let ip = address.ip().to_canonical();
-    let sent = sys::route_mtu(ip).filter(|mtu| *mtu < LOOPBACK_MTU && !ip.is_loopback())?;
+    let sent = sys::route_mtu(ip).filter(|mtu| !is_within_machine(ip, *mtu))?;
     let source = sys::route_source(SocketAddr::new(ip, address.port()));
     let local = sys::local_addresses().into_iter().find(|local| Some(local.ip) == source);
     let interface = local.map(|local| local.interface);
