@@ -16,9 +16,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quinn::VarInt;
 use shared::peer::{
-    CHANGES_CAPABILITY, EMPTY_PAGES_CAPABILITY, GET_NAMES_CAPABILITY, Hello, OWNER_ONLY_CAPABILITY, PROBE_CAPABILITY,
-    PeerErrorCode, PeerReply, PeerRequest, RAW_NAMES_CAPABILITY, RECEIPTS_CAPABILITY, ROOM_FILES_CAPABILITY,
-    ROOMS_CAPABILITY, ZEROS_CAPABILITY,
+    ANSWERS_CAPABILITY, CHANGES_CAPABILITY, EMPTY_PAGES_CAPABILITY, GET_NAMES_CAPABILITY, Hello, OWNER_ONLY_CAPABILITY,
+    PROBE_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest, RAW_NAMES_CAPABILITY, RECEIPTS_CAPABILITY,
+    ROOM_FILES_CAPABILITY, ROOMS_CAPABILITY, ZEROS_CAPABILITY,
 };
 use shared::{Fingerprint, UntrustedText, UserName};
 use tokio::time::Instant;
@@ -72,25 +72,23 @@ struct LinkPeer {
     capabilities: Vec<String>,
 }
 
-/// The capability of a side that answers requests and accepts messages. A process that only fetches lacks it.
-pub const ANSWERS: &str = shared::peer::ANSWERS_CAPABILITY;
+/// The capabilities of every process.
+const COMMON_CAPABILITIES: [&str; 8] = [
+    RAW_NAMES_CAPABILITY,
+    GET_NAMES_CAPABILITY,
+    OWNER_ONLY_CAPABILITY,
+    EMPTY_PAGES_CAPABILITY,
+    ROOM_FILES_CAPABILITY,
+    ROOMS_CAPABILITY,
+    PROBE_CAPABILITY,
+    CHANGES_CAPABILITY,
+];
+/// The further capabilities of a node that is present. A process that only fetches doesn't answer requests.
+pub const NODE_CAPABILITIES: [&str; 3] = [ANSWERS_CAPABILITY, RECEIPTS_CAPABILITY, ZEROS_CAPABILITY];
 
 /// Returns the hello or welcome of this side.
 fn own_hello(user: UserName, capabilities: &[&str]) -> Hello {
-    let capabilities = capabilities
-        .iter()
-        .chain(&[
-            RAW_NAMES_CAPABILITY,
-            GET_NAMES_CAPABILITY,
-            OWNER_ONLY_CAPABILITY,
-            EMPTY_PAGES_CAPABILITY,
-            ROOM_FILES_CAPABILITY,
-            ROOMS_CAPABILITY,
-            PROBE_CAPABILITY,
-            CHANGES_CAPABILITY,
-        ])
-        .map(|text| (*text).to_owned())
-        .collect();
+    let capabilities = capabilities.iter().chain(&COMMON_CAPABILITIES).map(|text| (*text).to_owned()).collect();
     Hello { user, agent: concat!("vizinho/", env!("CARGO_PKG_VERSION")).into(), capabilities }
 }
 
@@ -141,7 +139,7 @@ impl Link {
     /// True if the other side answers requests and accepts messages.
     pub fn is_serving(&self) -> bool {
         // Only nodes accept links, so a dialled side always serves.
-        self.is_outbound || self.has_capability(ANSWERS)
+        self.is_outbound || self.has_capability(ANSWERS_CAPABILITY)
     }
 
     /// True if the other side announced this capability.
@@ -210,11 +208,11 @@ impl Link {
 
     /// Notes that streams of the other side are being served, or none.
     pub fn note_served_streams(&self, is_served: bool) {
-        let mut quiet_since = self.activity.idle_since.lock();
+        let mut idle_since = self.activity.idle_since.lock();
         if is_served {
-            *quiet_since = None;
+            *idle_since = None;
         } else {
-            quiet_since.get_or_insert_with(Instant::now);
+            idle_since.get_or_insert_with(Instant::now);
         }
     }
 
@@ -284,22 +282,7 @@ impl Link {
 
 /// Keeps the capabilities that mean something here: a hostile list may fill a whole frame.
 fn known_capabilities(mut capabilities: Vec<String>) -> Vec<String> {
-    capabilities.retain(|text| {
-        [
-            ANSWERS,
-            CHANGES_CAPABILITY,
-            EMPTY_PAGES_CAPABILITY,
-            GET_NAMES_CAPABILITY,
-            OWNER_ONLY_CAPABILITY,
-            PROBE_CAPABILITY,
-            RAW_NAMES_CAPABILITY,
-            RECEIPTS_CAPABILITY,
-            ROOM_FILES_CAPABILITY,
-            ROOMS_CAPABILITY,
-            ZEROS_CAPABILITY,
-        ]
-        .contains(&text.as_str())
-    });
+    capabilities.retain(|text| COMMON_CAPABILITIES.iter().chain(&NODE_CAPABILITIES).any(|known| text == known));
     // A frame has room for thousands of copies of one known name.
     capabilities.sort_unstable();
     capabilities.dedup();

@@ -29,7 +29,7 @@ pub(super) struct InboundLink<'a, Id> {
     pub(super) is_correspondent: bool,
     pub(super) carries_chat: bool,
     /// The end of the last stream served over it; `None` while one is served.
-    pub(super) quiet_since: Option<Instant>,
+    pub(super) idle_since: Option<Instant>,
 }
 
 /// The decision on a new link.
@@ -58,7 +58,7 @@ pub(super) fn admit_link<Id: Copy>(
     }
     let count = |user: &UserName| counts.get(user).copied().unwrap_or_default();
     let is_quiet = |link: &&InboundLink<'_, Id>| {
-        let is_idle = link.quiet_since.is_some_and(|since| now.duration_since(since) >= QUIET);
+        let is_idle = link.idle_since.is_some_and(|since| now.duration_since(since) >= QUIET);
         is_idle && !(link.carries_chat && count(link.user).chats == 1)
     };
     let own_links = count(newcomer).links;
@@ -80,7 +80,7 @@ pub(super) fn admit_link<Id: Copy>(
         let in_use = || without_chat().or_else(|| of_heaviest().next()).filter(|_| has_many);
         return replacing(of_heaviest().find(is_quiet).or_else(in_use));
     }
-    let quietest = links.iter().filter(is_quiet).min_by_key(|link| link.quiet_since);
+    let quietest = links.iter().filter(is_quiet).min_by_key(|link| link.idle_since);
     // Many small accounts together can't keep out a user to whom the profile's user wrote.
     let stranger =
         || links.iter().filter(|link| is_correspondent && !link.is_correspondent).min_by_key(|link| link.carries_chat);
@@ -124,7 +124,7 @@ mod tests {
                 user,
                 is_correspondent: self.known.contains(&user.as_str()),
                 carries_chat: matches!(doing, 'c' | 'C'),
-                quiet_since: matches!(doing, 'q' | 'C').then(|| self.now - self.quiet_for),
+                idle_since: matches!(doing, 'q' | 'C').then(|| self.now - self.quiet_for),
             });
             let facts: Vec<_> = facts.collect();
             admit_link(&facts, &newcomer.parse().unwrap(), self.known.contains(&newcomer), self.now)

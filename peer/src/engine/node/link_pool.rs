@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use parking_lot::{Mutex, MutexGuard};
 use shared::UserName;
-use shared::peer::{PeerErrorCode, RECEIPTS_CAPABILITY, ZEROS_CAPABILITY};
+use shared::peer::{PeerErrorCode, ZEROS_CAPABILITY};
 use shared::tracker::TrackerErrorCode;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use super::tracker_session::TrackerHandle;
 use crate::engine::peer_lookup;
 use crate::engine::{Error, LocalUser};
 use crate::net::endpoint::Endpoint;
-use crate::net::link::{ANSWERS, Link};
+use crate::net::link::{Link, NODE_CAPABILITIES};
 use crate::net::{LinkError, TrackerError};
 
 /// The open links of a node. A link stays in it from its admission, or its dial, until it has ended.
@@ -145,11 +145,8 @@ impl LinkPool {
                 let key_epoch = tracker.key_epoch();
                 let target = peer_lookup::find_target_or_recorded(&self.me, &mut tracker.clone(), user).await?;
                 // A displaced node doesn't announce that it answers: messages belong to the node that is present.
-                let capabilities: &[&str] = if tracker.is_displaced() {
-                    &[ZEROS_CAPABILITY]
-                } else {
-                    &[ANSWERS, RECEIPTS_CAPABILITY, ZEROS_CAPABILITY]
-                };
+                let capabilities: &[&str] =
+                    if tracker.is_displaced() { &[ZEROS_CAPABILITY] } else { &NODE_CAPABILITIES };
                 let dialed =
                     peer_lookup::dial_via(&self.me, endpoint, &mut tracker.clone(), &target, capabilities).await;
                 let link = dialed.map_err(unreachable_is_offline)?;
@@ -254,7 +251,7 @@ impl PooledLink {
             user: self.link.user(),
             is_correspondent: self.is_correspondent,
             carries_chat: self.link.carries_chat(),
-            quiet_since: self.link.idle_since(),
+            idle_since: self.link.idle_since(),
         }
     }
 }

@@ -3,7 +3,9 @@
 use ::rooms::{HistoryVisibility, MembershipRecord, RoomChange, SignedRecord};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use certs::Identity;
-use shared::peer::{PeerErrorCode, PeerRequest, RoomStreamReply, RoomStreamRequest, RoomSummary, RoomVectorEntry};
+use shared::peer::{
+    ANSWERS_CAPABILITY, PeerErrorCode, PeerRequest, RoomStreamReply, RoomStreamRequest, RoomSummary, RoomVectorEntry,
+};
 use shared::room::RoomDigest;
 use tempfile::TempDir;
 use tokio::sync::{Notify, Semaphore, broadcast};
@@ -16,7 +18,7 @@ use crate::engine::room_values::RoomNewsKind;
 use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::net::endpoint::Endpoint;
 use crate::net::frame_receiver::FrameQuota;
-use crate::net::link::{self, ANSWERS, DialTarget, Link};
+use crate::net::link::{self, DialTarget, Link};
 use crate::net::stream::StreamPriority;
 use crate::net::{LinkError, StreamError};
 use crate::profile::Profile;
@@ -175,7 +177,7 @@ async fn dial(from: &Member, to: &Member) -> (Link, Link) {
         let caller = link::accept_caller(to.endpoint.accept().await.unwrap()).await?;
         caller.identified_as(from.me.user.clone()).welcome(to.me.user.clone(), false).await
     };
-    let dialed = link::dial(&from.endpoint, &target, &from.me.user, &[ANSWERS]);
+    let dialed = link::dial(&from.endpoint, &target, &from.me.user, &[ANSWERS_CAPABILITY]);
     let (dialed, accepted): (Result<Link, LinkError>, Result<Link, LinkError>) = tokio::join!(dialed, accepted);
     (dialed.unwrap(), accepted.unwrap())
 }

@@ -8,12 +8,12 @@ use certs::fingerprint_of_chain;
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
 use shared::limits::MAX_AGENT_BYTES;
-use shared::peer::{Hello, PeerErrorCode, PeerReply, PeerRequest, RECEIPTS_CAPABILITY, ZEROS_CAPABILITY};
+use shared::peer::{Hello, PeerErrorCode, PeerReply, PeerRequest};
 use shared::{Fingerprint, UserName};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::{ANSWERS, HANDSHAKE_TIMEOUT, Link, LinkPeer, known_capabilities, own_hello};
+use super::{HANDSHAKE_TIMEOUT, Link, LinkPeer, NODE_CAPABILITIES, known_capabilities, own_hello};
 use crate::net::LinkError;
 use crate::net::addresses::without_scope;
 use crate::net::endpoint::{IncomingCall, raise_caller_limits};
@@ -149,7 +149,7 @@ impl IdentifiedCaller {
         let Self { link, mut sender, .. } = self;
         // Raised before the welcome is sent: the caller may open streams as soon as it has read it.
         raise_caller_limits(&link.connection, is_crowded);
-        let welcome = PeerReply::Welcome(own_hello(me, &[ANSWERS, RECEIPTS_CAPABILITY, ZEROS_CAPABILITY]));
+        let welcome = PeerReply::Welcome(own_hello(me, &NODE_CAPABILITIES));
         if let Err(error) = with_timeout(HANDSHAKE_TIMEOUT, sender.send_frame(&welcome)).await {
             link.close(PeerErrorCode::Protocol);
             return Err(LinkError::Lost(error.to_string()));
