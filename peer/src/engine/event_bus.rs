@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use parking_lot::MutexGuard;
 use shared::UserName;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
 
 use super::active_conversations::ActiveConversations;
@@ -127,6 +128,24 @@ impl EventBus {
 impl Default for EventBus {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Returns the next event, or how many were missed, after which a view can reload; `None` when the bus is gone. Cancel-safe.
+pub async fn next_event(receiver: &mut broadcast::Receiver<NodeEvent>) -> Option<NodeEvent> {
+    match receiver.recv().await {
+        Ok(event) => Some(event),
+        Err(RecvError::Lagged(count)) => Some(NodeEvent::EventsMissed { count }),
+        Err(RecvError::Closed) => None,
+    }
+}
+
+/// As [`next_event`], if there is one already.
+pub fn buffered_event(receiver: &mut broadcast::Receiver<NodeEvent>) -> Option<NodeEvent> {
+    match receiver.try_recv() {
+        Ok(event) => Some(event),
+        Err(TryRecvError::Lagged(count)) => Some(NodeEvent::EventsMissed { count }),
+        Err(TryRecvError::Empty | TryRecvError::Closed) => None,
     }
 }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use shared::UserName;
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::active_conversations::OpenConversation;
+use crate::engine::event_bus::{buffered_event, next_event};
 use crate::engine::node::control::NodeClient;
 use crate::engine::node::node_core::NodeCore;
 use crate::engine::node_event::NodeEvent;
@@ -57,23 +57,14 @@ impl NodeEvents {
         tokio::select! {
             // The last events may tell why the node ended.
             biased;
-            received = self.receiver.recv() => match received {
-                Ok(event) => Some(event),
-                // The watcher can reload what it missed.
-                Err(RecvError::Lagged(count)) => Some(NodeEvent::EventsMissed { count }),
-                Err(RecvError::Closed) => None,
-            },
+            event = next_event(&mut self.receiver) => event,
             () = self.ended.cancelled() => None,
         }
     }
 
     /// Returns the next event that is there already.
     pub fn next_buffered(&mut self) -> Option<NodeEvent> {
-        self.first.take().or_else(|| match self.receiver.try_recv() {
-            Ok(event) => Some(event),
-            Err(TryRecvError::Lagged(count)) => Some(NodeEvent::EventsMissed { count }),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
-        })
+        self.first.take().or_else(|| buffered_event(&mut self.receiver))
     }
 
     /// Sets the conversation that is open in the watcher's view.

@@ -21,6 +21,7 @@ use super::client_transfers::ClientTransfers;
 use super::control_socket::ControlSocket;
 use super::{ControlAction, ControlOutcome, ControlReply, ControlRequest, MAX_REQUEST_BYTES};
 use crate::engine::active_conversations::OpenConversation;
+use crate::engine::event_bus::{buffered_event, next_event};
 use crate::engine::node::node_core::NodeCore;
 use crate::engine::node::node_values::NodeLifetime;
 use crate::engine::node_event::NodeEvent;
@@ -155,7 +156,7 @@ async fn serve_client(stream: UnixStream, core: NodeCore) -> io::Result<()> {
                 }
                 write_line(&mut writer, &reply).await?;
             }
-            event = next_event(&mut event_receiver) => write_event(&mut writer, &event, language).await?,
+            event = next_watched_event(&mut event_receiver) => write_event(&mut writer, &event, language).await?,
             () = stop.cancelled() => {
                 // The reason why the node ends may be among them.
                 while let Some(event) = event_receiver.as_mut().and_then(buffered_event) {
@@ -258,22 +259,11 @@ const fn done_reply(id: u64, value: Value) -> ControlReply {
     ControlReply { id, outcome: ControlOutcome::Done(value) }
 }
 
-fn buffered_event(events: &mut broadcast::Receiver<NodeEvent>) -> Option<NodeEvent> {
-    match events.try_recv() {
-        Ok(event) => Some(event),
-        // The client learns that it missed events, and can reload.
-        Err(broadcast::error::TryRecvError::Lagged(count)) => Some(NodeEvent::EventsMissed { count }),
-        Err(_) => None,
-    }
-}
-
-async fn next_event(event_receiver: &mut Option<broadcast::Receiver<NodeEvent>>) -> NodeEvent {
-    if let Some(events) = event_receiver {
-        match events.recv().await {
-            Ok(event) => return event,
-            Err(broadcast::error::RecvError::Lagged(count)) => return NodeEvent::EventsMissed { count },
-            Err(broadcast::error::RecvError::Closed) => {}
-        }
+async fn next_watched_event(event_receiver: &mut Option<broadcast::Receiver<NodeEvent>>) -> NodeEvent {
+    if let Some(events) = event_receiver
+        && let Some(event) = next_event(events).await
+    {
+        return event;
     }
     // Without a subscription, the caller's `select!` must never find this ready.
     std::future::pending().await
