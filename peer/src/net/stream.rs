@@ -100,15 +100,17 @@ impl StreamSender {
         Ok(())
     }
 
-    /// Sends some of the raw bytes that a frame announced, and takes them out of `left`. May be cancelled and called again.
-    /// What is `copied` keeps no more in memory than what is not acknowledged yet; else all that `left` is a part of stays.
-    pub async fn some_bulk(&mut self, left: &mut Bytes, copied: bool) -> Result<(), StreamError> {
-        if copied {
-            let count = self.stream.write(left).await?;
-            left.advance(count);
-        } else {
-            self.stream.write_chunks(std::slice::from_mut(left)).await?;
-        }
+    /// Sends some of the raw bytes that a frame announced, and takes them out of `left`; all that `left` is a part of stays
+    /// in memory until they are acknowledged. May be cancelled and called again.
+    pub async fn send_shared_bulk(&mut self, left: &mut Bytes) -> Result<(), StreamError> {
+        self.stream.write_chunks(std::slice::from_mut(left)).await?;
+        Ok(())
+    }
+
+    /// As [`StreamSender::send_shared_bulk`], but with a copy, so that only what isn't acknowledged yet stays in memory.
+    pub async fn send_copied_bulk(&mut self, left: &mut Bytes) -> Result<(), StreamError> {
+        let count = self.stream.write(left).await?;
+        left.advance(count);
         Ok(())
     }
 

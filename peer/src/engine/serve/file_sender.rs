@@ -28,7 +28,7 @@ pub(super) fn take_leading_gets(asks: &mut VecDeque<PeerRequest>, uploads: &Link
     gets
 }
 
-/// Sends the files that are asked for, each when it has its turn.
+/// Sends the files that are asked for, each when it has a slot.
 pub(super) async fn send_files(
     context: &ServeContext,
     uploads: &LinkUploads,
@@ -38,7 +38,7 @@ pub(super) async fn send_files(
     // Held for all rounds: a peer with many streams has a bounded number of requests handled.
     let _request = uploads.acquire_request().await;
     while !gets.is_empty() {
-        // Without a place: a disk that hangs keeps none.
+        // Without a slot: a disk that hangs keeps none.
         let (opened, rest) = open_files(context, uploads, gets).await?;
         gets = rest;
         let mut opened: VecDeque<_> = opened.into();
@@ -46,11 +46,11 @@ pub(super) async fn send_files(
         while let Some(next) = opened.pop_front() {
             match next {
                 Ok(mut open) => {
-                    let mut has_turn = take_turn(uploads, slot.take(), &mut open, &mut opened).await;
-                    send_file(&context.library, uploads, sender, open, &mut has_turn).await?;
-                    slot = Some(has_turn);
+                    let mut its_slot = acquire_slot(uploads, slot.take(), &mut open, &mut opened).await;
+                    send_file(&context.library, uploads, sender, open, &mut its_slot).await?;
+                    slot = Some(its_slot);
                 }
-                // Nor may one that reads no answer keep a place.
+                // Nor may one that reads no answer keep a slot.
                 Err(refusal) => {
                     slot = None;
                     uploads.with_stall_timeout(send_refusal(sender, refusal)).await?;
@@ -61,28 +61,28 @@ pub(super) async fn send_files(
     Ok(())
 }
 
-/// The turn that an opened file has, the one before it if that will do. Files that are read in one piece don't wait behind
+/// Returns a slot for an opened file, the one before it if that will do. Files that are read in one piece don't wait behind
 /// large ones; those that wait keep nothing in memory.
-async fn take_turn<'a>(
+async fn acquire_slot<'a>(
     uploads: &'a LinkUploads,
     before: Option<UploadSlot<'a>>,
     open: &mut OpenShare,
     behind: &mut VecDeque<Result<OpenShare, RequestRefusal>>,
 ) -> UploadSlot<'a> {
     let is_small = open.pieces.is_one_piece();
-    if let Some(turn) = before.filter(|turn| is_small || !turn.is_for_small()) {
-        return turn;
+    if let Some(slot) = before.filter(|slot| is_small || !slot.is_for_small()) {
+        return slot;
     }
-    let (places, user) = (uploads.slots(), uploads.user());
+    let (slots, user) = (uploads.slots(), uploads.user());
     // At once if it can be: a pause throws away what was read ahead.
-    if let Some(turn) = places.now(user) {
-        return turn;
+    if let Some(slot) = slots.try_acquire_large(user) {
+        return slot;
     }
     open.pieces.pause(0).await;
     for behind in behind.iter_mut().flatten() {
         behind.pieces.pause(0).await;
     }
-    if is_small { places.acquire_small(user).await } else { places.acquire_large(user).await }
+    if is_small { slots.acquire_small(user).await } else { slots.acquire_large(user).await }
 }
 
 async fn open_files(

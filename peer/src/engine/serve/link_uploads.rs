@@ -9,13 +9,14 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use shared::peer::{PeerErrorCode, PeerReply, ZEROS_CAPABILITY};
 use shared::{ContentHash, FileName, UserName, ZeroRuns};
 use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, timeout};
 
 use super::ServeContext;
 use super::range_reader::{PieceResult, ReadFailure};
@@ -29,14 +30,14 @@ use crate::engine::event_bus::EventBus;
 use crate::engine::node_event::{FileTransfer, NodeEvent, TransferDirection, TransferState};
 use crate::net::StreamError;
 use crate::net::link::Link;
-use crate::net::stream::{COPIED_BYTES, StreamSender, with_timeout};
+use crate::net::stream::{COPIED_BYTES, StreamSender};
 
 /// Time in which the other side may take nothing over the whole link.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time in which the other side must take one piece, even while other streams move.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Interval between checks during a write whether the slot is due to others.
-const YIELD_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval between checks during a write whether anything moves, and whether the slot is due to others.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval between progress events of a file.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -71,13 +72,15 @@ pub(super) struct UploadInterruption {
     pub(super) is_header_sent: bool,
 }
 
-/// How long a piece has been waited for, as long as it had a place.
-#[derive(Debug, Default)]
-struct PiecePatience {
-    /// Since a piece was taken.
-    piece: Duration,
+/// The time that a write has waited, without the pauses in which others had its slot. It fails when nothing moves over the
+/// link for 30 s, or when it alone takes 60 s: a peer that reads next to nothing must not keep its slot and memory.
+#[derive(Debug)]
+struct WritePatience {
+    /// Since the write began.
+    time: Duration,
     /// Since anything moved over the link.
     silence: Duration,
+    /// Bytes that had moved over the link at the last look.
     moved: u64,
 }
 
@@ -133,10 +136,10 @@ impl LinkUploads {
         if !is_tiny {
             outcome = self.beside_others(sender.send_frame(&header), slot, &mut pieces).await;
         }
-        let (mut last_report, mut patience) = (Instant::now(), PiecePatience::default());
+        let (mut last_report, mut patience) = (Instant::now(), WritePatience::new(self.moved()));
         while outcome.is_ok() {
             if slot.yield_if_due() {
-                // What was read ahead must not stay in memory while others have the place.
+                // What was read ahead must not stay in memory while others have the slot.
                 pieces.pause(0).await;
             }
             slot.reacquire().await;
@@ -194,44 +197,44 @@ impl LinkUploads {
         outcome.map(|()| failure)
     }
 
-    /// Waits for the write of a header, or of a file that goes with it. Whoever doesn't take it keeps no place, and nothing of
-    /// what is behind it in memory, once others are to have the place.
+    /// Waits for the write of a header, or of a file that goes with it. Whoever doesn't take it keeps no slot, and nothing of
+    /// what is behind it in memory, once others are to have the slot.
     async fn beside_others(
         &self,
         write: impl Future<Output = Result<(), StreamError>>,
-        turn: &mut UploadSlot<'_>,
+        slot: &mut UploadSlot<'_>,
         pieces: &mut ReadAhead,
     ) -> Result<(), StreamError> {
         // Pinned outside of the loop: each time-out is only a look, and the write goes on.
         let mut write = pin!(self.with_stall_timeout(write));
         loop {
-            match tokio::time::timeout(YIELD_CHECK_INTERVAL, write.as_mut()).await {
+            match timeout(CHECK_INTERVAL, write.as_mut()).await {
                 Ok(written) => return written,
-                Err(_) if turn.yield_if_due() => pieces.pause(0).await,
+                Err(_) if slot.yield_if_due() => pieces.pause(0).await,
                 Err(_) => {}
             }
         }
     }
 
-    /// The next piece. Others may have the place while the disk takes its time.
-    async fn next_piece(&self, pieces: &mut ReadAhead, turn: &mut UploadSlot<'_>) -> Option<PieceResult> {
+    /// Returns the next piece. Others may have the slot while the disk takes its time.
+    async fn next_piece(&self, pieces: &mut ReadAhead, slot: &mut UploadSlot<'_>) -> Option<PieceResult> {
         let piece = loop {
-            match tokio::time::timeout(YIELD_CHECK_INTERVAL, pieces.next_piece()).await {
+            match timeout(CHECK_INTERVAL, pieces.next_piece()).await {
                 Ok(piece) => break piece,
-                Err(_) => drop(turn.yield_if_due()),
+                Err(_) => drop(slot.yield_if_due()),
             }
         };
-        turn.reacquire().await;
+        slot.reacquire().await;
         piece
     }
 
-    /// Writes a piece for as long as it has its turn; gives back how many bytes at its end were not written.
+    /// Writes a piece for as long as it has its slot; gives back how many bytes at its end were not written.
     async fn write(
         &self,
         sender: &mut StreamSender,
         piece: Bytes,
         slot: &mut UploadSlot<'_>,
-        patience: &mut PiecePatience,
+        patience: &mut WritePatience,
     ) -> Result<u64, StreamError> {
         let mut left = piece;
         loop {
@@ -240,22 +243,25 @@ impl LinkUploads {
             let is_copied = self.scheduler.slots().is_crowded();
             let write = async {
                 while !left.is_empty() {
-                    sender.some_bulk(&mut left, is_copied).await?;
+                    if is_copied {
+                        sender.send_copied_bulk(&mut left).await?;
+                    } else {
+                        sender.send_shared_bulk(&mut left).await?;
+                    }
                 }
                 Ok(())
             };
             // A time-out is no failure: what is left goes on behind it.
-            let written: Result<(), StreamError> =
-                tokio::time::timeout(YIELD_CHECK_INTERVAL, write).await.unwrap_or(Ok(()));
+            let written: Result<(), StreamError> = timeout(CHECK_INTERVAL, write).await.unwrap_or(Ok(()));
             let taken = before - left.len();
             self.note_moved(taken);
             slot.note_moved(taken);
             written?;
             if left.is_empty() {
-                patience.renew();
+                *patience = WritePatience::new(self.moved());
                 return Ok(0);
             }
-            patience.wait(begun.elapsed(), self.bytes_moved.load(Ordering::Relaxed))?;
+            patience.wait(begun.elapsed(), self.moved())?;
             self.share_send_window();
             if slot.yield_if_due() {
                 return Ok(left.len() as u64);
@@ -265,7 +271,7 @@ impl LinkUploads {
 
     /// Lets as much be under way over the link as is due to it.
     fn share_send_window(&self) {
-        self.link.limit_send_window(self.scheduler.slots().send_window(self.bytes_moved.load(Ordering::Relaxed)));
+        self.link.limit_send_window(self.scheduler.slots().send_window(self.moved()));
     }
 
     /// Bytes of the pieces that files are read and sent in.
@@ -288,22 +294,18 @@ impl LinkUploads {
         (self.throttle.acquire_request().await, self.scheduler.slots().sending(&self.requests))
     }
 
-    /// Waits for a write while anything moves over the link, whose streams wait for each other on a slow network. The
-    /// write fails when nothing moves for 30 s, or when it alone takes 60 s: a peer that reads next to nothing must not
-    /// keep its slot and memory.
+    /// Waits for a write, as patiently as for a piece of a file.
     pub(super) async fn with_stall_timeout<T>(
         &self,
         write: impl Future<Output = Result<T, StreamError>>,
     ) -> Result<T, StreamError> {
-        let mut write = pin!(write);
-        let begun = Instant::now();
+        let (mut write, mut patience) = (pin!(write), WritePatience::new(self.moved()));
         loop {
-            let before = self.bytes_moved.load(Ordering::Relaxed);
-            // The link's counter, not the stream's: this write may queue behind those of other streams.
-            match with_timeout(STALL_TIMEOUT, async { Ok(write.as_mut().await) }).await {
-                Err(StreamError::Timeout(_))
-                    if self.bytes_moved.load(Ordering::Relaxed) != before && begun.elapsed() < PIECE_TIMEOUT => {}
-                written => return written?,
+            let begun = Instant::now();
+            match timeout(CHECK_INTERVAL, write.as_mut()).await {
+                Ok(written) => return written,
+                // The link's counter, not the stream's: this write may queue behind those of other streams.
+                Err(_) => patience.wait(begun.elapsed(), self.moved())?,
             }
         }
     }
@@ -311,6 +313,10 @@ impl LinkUploads {
     /// Counts bytes that were written to the link.
     pub(super) fn note_moved(&self, bytes: usize) {
         self.bytes_moved.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn moved(&self) -> u64 {
+        self.bytes_moved.load(Ordering::Relaxed)
     }
 
     /// Remembers the name under which a file was described: a request for its content that follows means this name.
@@ -345,7 +351,7 @@ impl LinkUploads {
     fn report_uploads(&self, files: impl IntoIterator<Item = UploadStatus>) {
         for UploadStatus { name, bytes, size } in files {
             let mut digest = self.digest.lock();
-            if !digest.record(self.user(), bytes, Instant::now().into()) {
+            if !digest.record(self.user(), bytes, Instant::now()) {
                 continue;
             }
             drop(digest);
@@ -358,31 +364,31 @@ impl LinkUploads {
     }
 }
 
-impl PiecePatience {
-    /// A piece was taken.
-    fn renew(&mut self) {
-        *self = Self::default();
+impl WritePatience {
+    /// Begins a write, before which so much has moved over the link.
+    const fn new(moved: u64) -> Self {
+        Self { time: Duration::ZERO, silence: Duration::ZERO, moved }
     }
 
     /// So long it was waited, and so much has moved over the link until now.
     fn wait(&mut self, time: Duration, moved: u64) -> Result<(), StreamError> {
-        self.piece += time;
+        self.time += time;
         self.silence = if moved == self.moved { self.silence + time } else { Duration::ZERO };
         self.moved = moved;
         if self.silence >= STALL_TIMEOUT {
             return Err(StreamError::Timeout(STALL_TIMEOUT));
         }
-        if self.piece >= PIECE_TIMEOUT { Err(StreamError::Timeout(PIECE_TIMEOUT)) } else { Ok(()) }
+        if self.time >= PIECE_TIMEOUT { Err(StreamError::Timeout(PIECE_TIMEOUT)) } else { Ok(()) }
     }
 }
 
-/// Waits until nothing is read any more; others have the place if the disk takes its time. False when the reader failed.
-async fn ended(pieces: ReadAhead, turn: &mut UploadSlot<'_>) -> bool {
+/// Waits until nothing is read any more; others have the slot if the disk takes its time. False when the reader failed.
+async fn ended(pieces: ReadAhead, slot: &mut UploadSlot<'_>) -> bool {
     let mut ended = pin!(pieces.finish());
-    match tokio::time::timeout(YIELD_CHECK_INTERVAL, ended.as_mut()).await {
+    match timeout(CHECK_INTERVAL, ended.as_mut()).await {
         Ok(ended) => ended,
         Err(_) => {
-            turn.give_back();
+            slot.give_back();
             ended.await
         }
     }
@@ -396,17 +402,12 @@ mod tests {
     fn whoever_takes_nothing_or_next_to_nothing_is_given_up() {
         let second = Duration::from_secs(1);
         let waits = |takes: u64| {
-            let (mut patience, mut moved) = (PiecePatience::default(), 0);
+            let (mut patience, mut moved) = (WritePatience::new(0), 0);
             (0..).find(|_| {
                 moved += takes;
                 patience.wait(second, moved).is_err()
             })
         };
         assert_eq!((waits(0), waits(1)), (Some(29), Some(59)));
-        let mut patience = PiecePatience::default();
-        for _ in 0..100 {
-            assert!(patience.wait(second * 20, 0).is_ok());
-            patience.renew();
-        }
     }
 }

@@ -108,9 +108,9 @@ impl ReadAhead {
     pub(super) async fn next_piece(&mut self) -> Option<PieceResult> {
         if matches!(self.state, ReadAheadState::Unread(_)) {
             // Before the state is taken out: a caller may give up this wait, and call again.
-            let place = self.readers.acquire(&self.to).await;
+            let slot = self.readers.acquire(&self.to).await;
             self.state = match std::mem::replace(&mut self.state, ReadAheadState::Failed) {
-                ReadAheadState::Unread(ranges) => spawn_reader(*ranges, place),
+                ReadAheadState::Unread(ranges) => spawn_reader(*ranges, slot),
                 other => other,
             };
         }
@@ -143,11 +143,11 @@ impl ReadAheadState {
     }
 }
 
-fn spawn_reader(mut ranges: RangeReader, place: FairSlot<UserName>) -> ReadAheadState {
+fn spawn_reader(mut ranges: RangeReader, slot: FairSlot<UserName>) -> ReadAheadState {
     let (pieces, ready) = mpsc::channel(READ_AHEAD);
     let reader = tokio::task::spawn_blocking(move || {
         // Held for as long as the disk takes, whoever still waits for it.
-        let _place = place;
+        let _slot = slot;
         while let Some(piece) = ranges.next_piece() {
             let last = piece.is_err();
             // Sending fails when the receiver was dropped: the upload is paused or over.

@@ -50,7 +50,7 @@ pub(super) struct UploadSlots {
 /// Held as long as a request for data over a link is answered.
 #[derive(Debug)]
 pub(super) struct SendingLink<'a> {
-    places: &'a UploadSlots,
+    slots: &'a UploadSlots,
     /// Those of the link.
     requests: &'a AtomicUsize,
 }
@@ -92,9 +92,9 @@ impl UploadSlots {
         Self { large, small, links: AtomicUsize::new(0), requests: AtomicUsize::new(0) }
     }
 
-    /// A place for a file of any size, if one is free.
-    pub(super) fn now<'a>(&'a self, user: &'a UserName) -> Option<UploadSlot<'a>> {
-        self.large.try_acquire(user).map(|place| UploadSlot::new(&self.large, user, place))
+    /// Returns a slot for a file of any size, if one is free.
+    pub(super) fn try_acquire_large<'a>(&'a self, user: &'a UserName) -> Option<UploadSlot<'a>> {
+        self.large.try_acquire(user).map(|slot| UploadSlot::new(&self.large, user, slot))
     }
 
     /// Waits for a slot for a large file.
@@ -113,7 +113,7 @@ impl UploadSlots {
             self.links.fetch_add(1, Ordering::Relaxed);
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        SendingLink { places: self, requests }
+        SendingLink { slots: self, requests }
     }
 
     /// True if so many files are sent at once that each gets little memory.
@@ -132,9 +132,9 @@ impl UploadSlots {
 impl Drop for SendingLink<'_> {
     fn drop(&mut self) {
         if self.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.places.links.fetch_sub(1, Ordering::Relaxed);
+            self.slots.links.fetch_sub(1, Ordering::Relaxed);
         }
-        self.places.requests.fetch_sub(1, Ordering::Relaxed);
+        self.slots.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -159,12 +159,12 @@ impl<'a> UploadSlot<'a> {
         self.is_for_small
     }
 
-    /// Gives the place back.
+    /// Gives the slot back.
     pub(super) fn give_back(&mut self) {
         self.held = None;
     }
 
-    /// Gives the place back if others are to have it; true if it did.
+    /// Gives the slot back if others are to have it; true if it did.
     pub(super) fn yield_if_due(&mut self) -> bool {
         let moved = self.bytes_moved.load(Ordering::Relaxed);
         let is_due = self.held.as_mut().is_some_and(|held| held.is_due(moved, Instant::now()));
@@ -246,28 +246,28 @@ mod tests {
 
     #[test]
     fn what_is_unacknowledged_is_shared_out() {
-        let places = UploadSlots::new();
-        assert_eq!(places.send_window(1 << 30), TOTAL_SEND_WINDOW);
+        let slots = UploadSlots::new();
+        assert_eq!(slots.send_window(1 << 30), TOTAL_SEND_WINDOW);
         let links: Vec<AtomicUsize> = (0..1000).map(|_| AtomicUsize::new(0)).collect();
-        let mut requests: Vec<_> = links[..40].iter().flat_map(|link| [link; 4]).map(|l| places.sending(l)).collect();
-        assert_eq!(places.send_window(1 << 30), TOTAL_SEND_WINDOW / 40);
-        requests.extend(links.iter().map(|link| places.sending(link)));
-        assert_eq!(places.send_window(1 << 30), MIN_SEND_WINDOW);
+        let mut requests: Vec<_> = links[..40].iter().flat_map(|link| [link; 4]).map(|l| slots.sending(l)).collect();
+        assert_eq!(slots.send_window(1 << 30), TOTAL_SEND_WINDOW / 40);
+        requests.extend(links.iter().map(|link| slots.sending(link)));
+        assert_eq!(slots.send_window(1 << 30), MIN_SEND_WINDOW);
         drop(requests);
-        assert_eq!(places.send_window(1 << 30), TOTAL_SEND_WINDOW);
+        assert_eq!(slots.send_window(1 << 30), TOTAL_SEND_WINDOW);
     }
 
     #[test]
     fn a_link_that_acknowledges_nothing_is_sent_little() {
-        let (places, mut written) = (UploadSlots::new(), 0);
+        let (slots, mut written) = (UploadSlots::new(), 0);
         // Each time, the window is filled.
         for _ in 0..100 {
-            written = places.send_window(written);
+            written = slots.send_window(written);
         }
         assert!((FIRST_SEND_WINDOW..=2 * FIRST_SEND_WINDOW).contains(&written), "{written}");
         // One that takes all of it has the whole window soon.
         let rounds = (0..).take_while(|_| {
-            let window = places.send_window(written);
+            let window = slots.send_window(written);
             written += window;
             window < TOTAL_SEND_WINDOW
         });
@@ -276,29 +276,29 @@ mod tests {
 
     #[test]
     fn files_are_many_when_more_than_eight_are_asked_for() {
-        let (places, link) = (UploadSlots::new(), AtomicUsize::new(0));
-        let mut requests: Vec<_> = (0..=CROWDED_FILES).map(|_| places.sending(&link)).collect();
-        assert!(places.is_crowded());
+        let (slots, link) = (UploadSlots::new(), AtomicUsize::new(0));
+        let mut requests: Vec<_> = (0..=CROWDED_FILES).map(|_| slots.sending(&link)).collect();
+        assert!(slots.is_crowded());
         requests.pop();
-        assert!(!places.is_crowded());
+        assert!(!slots.is_crowded());
     }
 
     /// Slow readers of many accounts, and one that takes what it gets: it never waits for longer than a window.
     #[tokio::test(start_paused = true)]
     async fn slow_readers_of_many_accounts_keep_nobody_waiting() {
-        let places = std::sync::Arc::new(UploadSlots::new());
+        let slots = std::sync::Arc::new(UploadSlots::new());
         let mut slow = tokio::task::JoinSet::new();
         for number in 0..40 {
             for _ in 0..16 {
-                let places = places.clone();
+                let slots = slots.clone();
                 slow.spawn(async move {
                     let user = user(&format!("sybil{number}"));
-                    let mut turn = places.acquire_large(&user).await;
+                    let mut slot = slots.acquire_large(&user).await;
                     loop {
-                        turn.reacquire().await;
+                        slot.reacquire().await;
                         tokio::time::sleep(Duration::from_millis(100)).await;
-                        turn.note_moved(1);
-                        turn.yield_if_due();
+                        slot.note_moved(1);
+                        slot.yield_if_due();
                     }
                 });
             }
@@ -306,32 +306,32 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let alice = user("alice");
         let begun = Instant::now();
-        let mut turn = places.acquire_large(&alice).await;
+        let mut slot = slots.acquire_large(&alice).await;
         for _ in 0..50 {
-            turn.reacquire().await;
-            turn.note_moved(1 << 20);
+            slot.reacquire().await;
+            slot.note_moved(1 << 20);
             tokio::time::sleep(Duration::from_millis(100)).await;
-            turn.yield_if_due();
+            slot.yield_if_due();
         }
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?} for five seconds' work", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn all_links_of_one_user_have_a_turn() {
-        let places = std::sync::Arc::new(UploadSlots::new());
+        let slots = std::sync::Arc::new(UploadSlots::new());
         let mut streams = tokio::task::JoinSet::new();
         for _ in 0..32 {
-            let places = places.clone();
+            let slots = slots.clone();
             streams.spawn(async move {
                 let alice = user("alice");
-                let (mut turn, mut longest) = (places.acquire_large(&alice).await, Duration::ZERO);
+                let (mut slot, mut longest) = (slots.acquire_large(&alice).await, Duration::ZERO);
                 for _ in 0..100 {
                     let waits = Instant::now();
-                    turn.reacquire().await;
+                    slot.reacquire().await;
                     longest = longest.max(waits.elapsed());
-                    turn.note_moved(1 << 20);
+                    slot.note_moved(1 << 20);
                     tokio::time::sleep(Duration::from_millis(100)).await;
-                    turn.yield_if_due();
+                    slot.yield_if_due();
                 }
                 longest
             });
