@@ -113,6 +113,6 @@ async fn send_file(
         // A header promised bytes: after it, only a reset says that they won't come.
         Err(StreamError::Reset(failure.code()))
     } else {
-        send_refusal(sender, (failure.code(), failure.message())).await
+        uploads.with_stall_timeout(send_refusal(sender, (failure.code(), failure.message()))).await
     }
 }
