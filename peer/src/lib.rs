@@ -64,7 +64,7 @@
 //! | the page in a browser: sessions, API, events, uploads | `web/{page_server,page_session}.rs`, `web/{api,account_seat}/`, `engine/dropped_files.rs` |
 //! | progress | `engine/progress_throttle.rs`, `ui/{fetch_bars,fetch_text,progress_row,transfer_list}.rs` |
 //! | rooms: commands, actions at the tracker | `commands/{room,rooms}.rs`, `engine/room_actions.rs` |
-//! | files of a room | `engine/room_contacts.rs`, `engine/fetch/room_sources.rs` |
+//! | files of a room | `engine/room_contacts.rs`, `engine/fetch/sources/room_sources.rs` |
 //! | links for guests: tokens, files, uploads | `engine/guest_links/`, `profile/{guest_links,guest_uploads}.rs`, `commands/link/` |
 //! | links for guests: conversations | `engine/guest_links/guest_chat.rs`, `profile/{guest_chat,guest_name}.rs`, `web/chat_*.rs`, `commands/link/link_chat.rs` |
 //! | links for guests: HTTP, pages, bounds | `web/` |

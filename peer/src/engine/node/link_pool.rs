@@ -256,10 +256,11 @@ impl PooledLink {
     }
 }
 
-/// Converts "no answer" to [`Error::Offline`]: for chat, a listed user who doesn't answer is offline.
+/// Converts "no answer" and a refused handshake to [`Error::Offline`]: for chat, a listed user who doesn't answer, or whose
+/// node is just going, is offline.
 fn unreachable_is_offline(error: Error) -> Error {
     match error {
-        Error::Link { user, source: source @ LinkError::NoAnswer { .. } } => {
+        Error::Link { user, source: source @ (LinkError::NoAnswer { .. } | LinkError::Lost(_)) } => {
             tracing::info!("{user}: {source}");
             Error::Offline(user)
         }
