@@ -35,7 +35,7 @@
 //! | questions at the terminal | `commands/{questions,password_prompt,tracker_confirmation}.rs` |
 //! | account, tracker's key, first contact | `engine/tracker_account.rs`, `engine/tracker_key.rs`, `commands/tracker_confirmation.rs` |
 //! | being online: session, heartbeat, reconnect | `engine/node/tracker_session.rs` |
-//! | transport: windows, congestion, MTU, batches of datagrams | `net/{endpoint,congestion,path_mtu,udp_batching}.rs` |
+//! | transport: windows, congestion, MTU, batches of datagrams | `net/{transport_config,congestion,path_mtu,udp_batching}.rs` |
 //! | TLS settings, verification of keys | the `certs` crate |
 //! | trusted keys of users and trackers | `profile/{known_users,known_trackers}.rs`, `engine/{peer_lookup,tracker_key}.rs`, `commands/{trust,verify}.rs` |
 //! | callers: handshake, identity, admission | `net/endpoint.rs`, `net/link/caller.rs`, `engine/node/{link_service,caller_identity,link_admission}.rs` |

@@ -1,8 +1,9 @@
 //! The network protocols: QUIC to other peers, TLS to the tracker.
 //!
-//! * [`endpoint`]: the UDP socket and the transport settings, with [`congestion`], `udp_batching`, `path_mtu` and
-//!   `driver_threads`; `handshake_slots`,
-//!   `amplification_limit`, `moved_callers` and `burst_limit` bound what strangers can make it do.
+//! * [`endpoint`]: the UDP socket, with `udp_batching` and `driver_threads`; `handshake_slots`, `amplification_limit`,
+//!   `moved_callers` and `burst_limit` bound what strangers can make it do.
+//! * `transport_config`: windows, time-outs, MTU and congestion controller of each kind of path, with [`congestion`] and
+//!   `path_mtu`.
 //! * [`link`]: an authenticated connection to a peer, after hello and welcome.
 //! * [`stream`]: frames and bulk data on a link; [`frame_receiver`]: incoming requests, with bounded memory.
 //! * [`tracker`]: the client of the tracker, over TLS; [`discovery`]: trackers announced on the local network (mDNS).
@@ -33,6 +34,7 @@ pub mod port_probe;
 pub mod socket_abilities;
 pub mod stream;
 pub mod tracker;
+mod transport_config;
 mod udp_batching;
 
 pub use avoided_addresses::AvoidedAddresses;

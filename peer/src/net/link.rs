@@ -24,10 +24,10 @@ use shared::{Fingerprint, UntrustedText, UserName};
 use tokio::time::Instant;
 
 use super::addresses::without_scope;
-use super::endpoint::BulkWindow;
-pub use super::endpoint::FIRST_SEND_WINDOW;
 use super::frame_receiver::{FrameQuota, FrameReceiver};
 use super::stream::{StreamPriority, StreamReceiver, StreamSender, with_timeout};
+use super::transport_config::BulkWindow;
+pub use super::transport_config::FIRST_SEND_WINDOW;
 use super::{LinkError, StreamError};
 
 mod caller;

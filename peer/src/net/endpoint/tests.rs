@@ -1,4 +1,5 @@
 use std::thread;
+use std::time::Duration;
 
 use certs::{Identity, ServerPin};
 use quinn::ConnectionError;

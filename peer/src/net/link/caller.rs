@@ -16,10 +16,11 @@ use tokio::time::{Instant, timeout_at};
 use super::{HANDSHAKE_TIMEOUT, Link, LinkPeer, NODE_CAPABILITIES, known_capabilities, own_hello};
 use crate::net::LinkError;
 use crate::net::addresses::without_scope;
-use crate::net::endpoint::{IncomingCall, raise_caller_limits};
+use crate::net::endpoint::IncomingCall;
 use crate::net::frame_receiver::{FrameQuota, FrameReceiver};
 use crate::net::handshake_slots::HandshakeSlot;
 use crate::net::stream::{StreamSender, with_timeout};
+use crate::net::transport_config::raise_caller_limits;
 
 /// Time for a refused caller to read the reason and close.
 const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
