@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tests::emulator::{Bottleneck, Passed, Relay, Weather};
 use tests::files::{assert_same, write};
 use tests::progress::{verified_bytes, wait_for_bytes};
-use tests::{Lab, Process, User};
+use tests::{Lab, Process, User, poll_until};
 
 const LIMIT: u64 = 3_000_000;
 const WINDOW: Duration = Duration::from_secs(5);
@@ -207,4 +207,27 @@ fn a_conversation_does_not_queue_behind_a_file() {
     println!("the messages took {said:?}");
     // In a queue that is full each would take a second; on a busy machine one or the other may.
     assert!(said[4..].iter().any(|time| *time < Duration::from_millis(500)), "{said:?}");
+}
+
+#[test]
+fn a_fetch_leaves_the_processor_to_a_chat() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.share([&lab.file("film.mkv", 24_000_000)]);
+    let bobs = bob.peer(["serve", "--limit", "2M"]).start();
+    bobs.wait_for("online as bob");
+    let alices = alice.serve();
+    let here = lab.empty_folder("here");
+    let fetching = alice.peer(["--json", "fetch", "bob", "film.mkv", "-o"]).arg(&here).start();
+    wait_for_bytes(&fetching, 1);
+    let before = alices.niceness()[0];
+    assert!(fetching.niceness().iter().all(|nice| *nice == before), "nobody talks yet: {:?}", fetching.niceness());
+    alice.peer(["chat", "bob", "lunch?"]).run().exits(0);
+    poll_until(
+        || fetching.niceness().iter().all(|nice| *nice == before.max(10)).then_some(()),
+        || format!("{:?}", fetching.niceness()),
+    );
+    assert!(alices.niceness().iter().all(|nice| *nice == before), "messages have the usual priority");
+    fetching.kill();
+    fetching.finish().exits(137);
 }

@@ -246,6 +246,15 @@ impl Process {
         threads.map(|thread| thread.path()).filter(runs).collect()
     }
 
+    /// The nice values of its threads.
+    pub fn niceness(&self) -> Vec<i32> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+        // The 19th field, of which the third is the first after the name (proc_pid_stat(5)).
+        let nice = |stat: String| stat.rsplit_once(") ")?.1.split(' ').nth(16)?.parse().ok();
+        stats.filter_map(nice).collect()
+    }
+
     /// SIGCONT, after [`Process::freeze`].
     pub fn thaw(&self) {
         self.signal(Signal::CONT);

@@ -2,7 +2,7 @@
 //! ([`super::active_conversations::ActiveConversations`]).
 //!
 //! During chat activity, file transfers leave the network queues to messages, and of the processor and the disk what they
-//! need (`bulk_rate`).
+//! need (`bulk_rate`). A fetch in another process than the node's also lowers its priority for the rest of its life.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -69,6 +69,14 @@ pub enum NodeApi {
 }
 
 impl NodeApi {
+    /// True if the node is known to run in another process.
+    pub fn is_in_other_process(&self) -> bool {
+        match self {
+            Self::Embedded(_) => false,
+            Self::Attached(node) => node.process().is_other(),
+        }
+    }
+
     /// Returns acts without a time limit: a view keeps its requests while the process of the node is stopped.
     pub fn without_timeout(&self) -> Self {
         match self {

@@ -22,6 +22,7 @@ use crate::engine::{Error, LocalUser, run_blocking};
 use crate::net::StreamError;
 use crate::net::endpoint::Endpoint;
 use crate::net::link::{self, Link};
+use crate::sys::lower_process_priority;
 use crate::util::Backoff;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -256,6 +257,10 @@ async fn apply_chat_activity(node: &NodeApi, dialer: &SourceDialer) -> Error {
         match changed {
             Ok(()) => active = !active,
             Err(error) => return error,
+        }
+        // Messages are handled in the node's process: that of the fetch has the larger part of the work, and time.
+        if active && node.is_in_other_process() {
+            lower_process_priority();
         }
         dialer.throttle_bulk(active);
     }

@@ -26,6 +26,11 @@ impl NodeProcess {
         Self { pid }
     }
 
+    /// True if it is known to be another process than this one.
+    pub fn is_other(&self) -> bool {
+        self.pid.is_some_and(|pid| pid != std::process::id())
+    }
+
     /// True if the process is stopped by a signal, and stays so until it gets SIGCONT.
     pub fn is_stopped(&self) -> bool {
         self.pid.is_some_and(sys::is_process_stopped)
