@@ -155,7 +155,11 @@ fn type_names(of: &str) -> BTreeMap<String, Vec<PathBuf>> {
         }
         let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         for line in code.lines() {
-            let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
+            let visible = line.trim_start().strip_prefix("pub").unwrap_or(line);
+            // Behind `pub`, or behind `pub(in crate::engine)`.
+            let item =
+                visible.strip_prefix('(').and_then(|scope| scope.split_once(')')).map_or(visible, |(_, item)| item);
+            let mut words = item.split_whitespace();
             if !words.next().is_some_and(|word| ["struct", "enum", "trait", "union"].contains(&word)) {
                 continue;
             }

@@ -75,7 +75,7 @@ pub(super) struct UploadInterruption {
 /// The time that a write has waited, without the pauses in which others had its slot. It fails when nothing moves over the
 /// link for 30 s, or when it alone takes 60 s: a peer that reads next to nothing must not keep its slot and memory.
 #[derive(Debug)]
-struct WritePatience {
+struct WriteStallTimer {
     /// Since the write began.
     time: Duration,
     /// Since anything moved over the link.
@@ -136,7 +136,7 @@ impl LinkUploads {
         if !is_tiny {
             outcome = self.beside_others(sender.send_frame(&header), slot, &mut pieces).await;
         }
-        let (mut last_report, mut patience) = (Instant::now(), WritePatience::new(self.moved()));
+        let (mut last_report, mut stall_timer) = (Instant::now(), WriteStallTimer::new(self.moved()));
         while outcome.is_ok() {
             if slot.yield_if_due() {
                 // What was read ahead must not stay in memory while others have the slot.
@@ -162,7 +162,7 @@ impl LinkUploads {
                 Ok(piece) => {
                     let len = piece.len() as u64;
                     self.scheduler.wait_to_send(&self.throttle, piece.len(), len == total).await;
-                    match self.write(sender, piece, slot, &mut patience).await {
+                    match self.write(sender, piece, slot, &mut stall_timer).await {
                         Ok(left) => {
                             bytes += len - left;
                             if left > 0 {
@@ -234,7 +234,7 @@ impl LinkUploads {
         sender: &mut StreamSender,
         piece: Bytes,
         slot: &mut UploadSlot<'_>,
-        patience: &mut WritePatience,
+        stall_timer: &mut WriteStallTimer,
     ) -> Result<u64, StreamError> {
         let mut left = piece;
         loop {
@@ -258,10 +258,10 @@ impl LinkUploads {
             slot.note_moved(taken);
             written?;
             if left.is_empty() {
-                *patience = WritePatience::new(self.moved());
+                *stall_timer = WriteStallTimer::new(self.moved());
                 return Ok(0);
             }
-            patience.wait(begun.elapsed(), self.moved())?;
+            stall_timer.wait(begun.elapsed(), self.moved())?;
             self.share_send_window();
             if slot.yield_if_due() {
                 return Ok(left.len() as u64);
@@ -299,13 +299,13 @@ impl LinkUploads {
         &self,
         write: impl Future<Output = Result<T, StreamError>>,
     ) -> Result<T, StreamError> {
-        let (mut write, mut patience) = (pin!(write), WritePatience::new(self.moved()));
+        let (mut write, mut stall_timer) = (pin!(write), WriteStallTimer::new(self.moved()));
         loop {
             let begun = Instant::now();
             match timeout(CHECK_INTERVAL, write.as_mut()).await {
                 Ok(written) => return written,
                 // The link's counter, not the stream's: this write may queue behind those of other streams.
-                Err(_) => patience.wait(begun.elapsed(), self.moved())?,
+                Err(_) => stall_timer.wait(begun.elapsed(), self.moved())?,
             }
         }
     }
@@ -364,13 +364,13 @@ impl LinkUploads {
     }
 }
 
-impl WritePatience {
+impl WriteStallTimer {
     /// Begins a write, before which so much has moved over the link.
     const fn new(moved: u64) -> Self {
         Self { time: Duration::ZERO, silence: Duration::ZERO, moved }
     }
 
-    /// So long it was waited, and so much has moved over the link until now.
+    /// Records that the write waited for `time` more, and that so much has moved over the link until now.
     fn wait(&mut self, time: Duration, moved: u64) -> Result<(), StreamError> {
         self.time += time;
         self.silence = if moved == self.moved { self.silence + time } else { Duration::ZERO };
@@ -402,10 +402,10 @@ mod tests {
     fn whoever_takes_nothing_or_next_to_nothing_is_given_up() {
         let second = Duration::from_secs(1);
         let waits = |takes: u64| {
-            let (mut patience, mut moved) = (WritePatience::new(0), 0);
+            let (mut stall_timer, mut moved) = (WriteStallTimer::new(0), 0);
             (0..).find(|_| {
                 moved += takes;
-                patience.wait(second, moved).is_err()
+                stall_timer.wait(second, moved).is_err()
             })
         };
         assert_eq!((waits(0), waits(1)), (Some(29), Some(59)));
