@@ -21,7 +21,7 @@ enum PartialShareChange {
 
 #[derive(Debug)]
 pub(super) struct FetchedShares {
-    /// To the writer, which ends without it.
+    /// To the writer, which ends without it; at most two for each file of the fetch.
     changes: Option<mpsc::UnboundedSender<PartialShareChange>>,
     /// A thread that may wait for the disk, as the fetch must not.
     writer: JoinHandle<()>,
