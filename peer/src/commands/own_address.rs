@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::net::addresses::is_link_local;
 use crate::net::tracker::TrackerAddress;
 use crate::sys::{LocalAddress, local_addresses, route_source};
 
@@ -26,13 +27,6 @@ fn best_address(local: &[LocalAddress]) -> Option<IpAddr> {
     let is_usable = |local: &&LocalAddress| local.is_running && !local.ip.is_loopback() && !is_link_local(local.ip);
     // IPv4 first: it is easier to type.
     local.iter().filter(is_usable).min_by_key(|local| (local.kind, local.ip.is_ipv6())).map(|local| local.ip)
-}
-
-const fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    }
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ fn link_local_scopes(local: &[LocalAddress], local_end: Option<SocketAddr>) -> V
 }
 
 /// True for an address without meaning beyond its interface; in IPv4, the one a machine assigns itself without DHCP.
-const fn is_link_local(ip: IpAddr) -> bool {
+pub const fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),

@@ -7,6 +7,7 @@ use localization::tr;
 
 use super::report::{CheckName, Finding, ReportLine, short_list};
 use crate::engine::size_format::format_size;
+use crate::net::addresses::is_link_local;
 use crate::net::socket_abilities::SocketAbilities;
 use crate::sys::{FirewallManager, InterfaceKind, LocalAddress};
 
@@ -305,13 +306,6 @@ pub(super) fn allow_command(manager: &FirewallManager, port: u16, has_ipv6: bool
 /// True if any interface has an IPv6 address by which others reach this machine.
 pub(super) fn has_ipv6(local: &[LocalAddress]) -> bool {
     local.iter().any(|one| one.ip.is_ipv6() && one.kind != InterfaceKind::Loopback && !is_link_local(one.ip))
-}
-
-const fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
 }
 
 #[cfg(test)]
