@@ -1,5 +1,6 @@
 //! Local user: a profile with an account, its identity and its tracker.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use certs::Identity;
@@ -105,6 +106,24 @@ impl LocalUser {
             node_pool: None,
             door_pass: None,
         })
+    }
+
+    /// Returns the user of a test or a simulation: nothing listens at the tracker's address, and nobody is notified.
+    #[doc(hidden)]
+    pub fn without_tracker(profile: Profile, identity: Arc<Identity>, user: UserName) -> Self {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        Self {
+            profile,
+            identity,
+            user,
+            tracker: nowhere.into(),
+            finds_trackers: false,
+            key_policy: TrackerKeyPolicy::AcceptNew,
+            notify: Arc::new(|_| {}),
+            handlers: NodeHandlers::NONE,
+            node_pool: None,
+            door_pass: None,
+        }
     }
 
     /// Checks that the tracker binds this profile's key to the profile's account. Fails with

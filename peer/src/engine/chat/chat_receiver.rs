@@ -304,7 +304,6 @@ async fn store_messages(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::NodeHandlers;
 
     fn mallory() -> UserName {
         "mallory".parse().unwrap()
@@ -344,20 +343,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let profile = crate::profile::Profile::open(home.path()).unwrap();
         let identity = std::sync::Arc::new(certs::Identity::generate().unwrap());
-        let (tracker, key_policy) = ("10.0.0.1".parse().unwrap(), crate::engine::tracker_key::TrackerKeyPolicy::Ask);
-        let (user, notify) = ("bob".parse().unwrap(), std::sync::Arc::new(|_| {}));
-        let me = LocalUser {
-            profile,
-            identity,
-            user,
-            tracker,
-            finds_trackers: false,
-            key_policy,
-            notify,
-            handlers: NodeHandlers::NONE,
-            node_pool: None,
-            door_pass: None,
-        };
+        let me = LocalUser::without_tracker(profile, identity, "bob".parse().unwrap());
         let database = rusqlite::Connection::open(home.path().join("profile.db")).unwrap();
         database.execute_batch("ALTER TABLE blocked RENAME TO hidden").unwrap();
         let ChatFrame::Message(message) = message(10) else { panic!("a message") };

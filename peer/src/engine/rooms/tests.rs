@@ -12,10 +12,8 @@ use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::engine::NodeHandlers;
 use crate::engine::node_event::NodeEvent;
 use crate::engine::room_values::RoomNewsKind;
-use crate::engine::tracker_key::TrackerKeyPolicy;
 use crate::net::endpoint::Endpoint;
 use crate::net::frame_receiver::FrameQuota;
 use crate::net::link::{self, DialTarget, Link};
@@ -78,18 +76,7 @@ impl Records {
 
 /// Returns the user of a profile in `home`.
 pub(super) fn local_user(home: &TempDir, user: &str, identity: Arc<Identity>) -> LocalUser {
-    LocalUser {
-        profile: Profile::open(home.path()).unwrap(),
-        identity,
-        user: user.parse().unwrap(),
-        tracker: "127.0.0.1:1".parse().unwrap(),
-        finds_trackers: false,
-        key_policy: TrackerKeyPolicy::AcceptNew,
-        notify: Arc::new(|_| {}),
-        handlers: NodeHandlers::NONE,
-        node_pool: None,
-        door_pass: None,
-    }
+    LocalUser::without_tracker(Profile::open(home.path()).unwrap(), identity, user.parse().unwrap())
 }
 
 /// A member's node as far as it concerns rooms.

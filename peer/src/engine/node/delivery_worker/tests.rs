@@ -5,26 +5,15 @@ use std::pin::pin;
 use certs::Identity;
 
 use super::*;
-use crate::engine::tracker_key::TrackerKeyPolicy;
-use crate::engine::{NodeHandlers, chat, now_ms};
+use crate::engine::{chat, now_ms};
 use crate::profile::Profile;
 
 #[tokio::test]
 async fn who_watches_since_an_attempt_began_gets_the_outcome_of_the_next() {
     let home = tempfile::tempdir().unwrap();
-    let me = LocalUser {
-        profile: Profile::open(home.path()).unwrap(),
-        identity: Arc::new(Identity::generate().unwrap()),
-        user: "alice".parse().unwrap(),
-        // Nothing listens there.
-        tracker: "127.0.0.1:1".parse().unwrap(),
-        finds_trackers: false,
-        key_policy: TrackerKeyPolicy::AcceptNew,
-        notify: Arc::new(|_| {}),
-        handlers: NodeHandlers::NONE,
-        node_pool: None,
-        door_pass: None,
-    };
+    let profile = Profile::open(home.path()).unwrap();
+    let identity = Arc::new(Identity::generate().unwrap());
+    let me = LocalUser::without_tracker(profile, identity, "alice".parse().unwrap());
     let (early, late) = (chat::compose("early").unwrap(), chat::compose("late").unwrap());
     let mailbox = Arc::new(Mailbox::new("bob".parse().unwrap()));
     me.profile.store_outgoing(&mailbox.user, &early, now_ms()).unwrap();

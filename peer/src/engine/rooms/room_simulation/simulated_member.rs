@@ -23,8 +23,7 @@ use crate::engine::rooms::room_clock::{RoomClock, SimulatedClock};
 use crate::engine::rooms::room_directory::RoomDirectory;
 use crate::engine::rooms::room_registry::RoomRegistry;
 use crate::engine::rooms::unanswered_requests::AnsweredRequest;
-use crate::engine::tracker_key::TrackerKeyPolicy;
-use crate::engine::{Error, LocalUser, NodeHandlers, now_ms};
+use crate::engine::{Error, LocalUser, now_ms};
 use crate::profile::Profile;
 
 /// A member, with its node if it runs.
@@ -82,18 +81,9 @@ impl SimulatedMember {
         let name = format!("user{number}");
         let profile = Profile::open(&home.join(&name))?;
         let internal = |why: String| Error::Internal(why);
-        let me = LocalUser {
-            profile,
-            identity: Arc::new(Identity::generate().map_err(|why| internal(why.to_string()))?),
-            user: name.parse().map_err(|_| internal(name.clone()))?,
-            tracker: "127.0.0.1:1".parse().map_err(internal)?,
-            finds_trackers: false,
-            key_policy: TrackerKeyPolicy::AcceptNew,
-            notify: Arc::new(|_| {}),
-            handlers: NodeHandlers::NONE,
-            node_pool: None,
-            door_pass: None,
-        };
+        let identity = Identity::generate().map_err(|why| internal(why.to_string()))?;
+        let user = name.parse().map_err(|_| internal(name.clone()))?;
+        let me = LocalUser::without_tracker(profile, Arc::new(identity), user);
         let mut member = Self {
             me,
             clock: SimulatedClock::starting_at(now_ms()),
