@@ -22,6 +22,7 @@ mod guest_upload;
 mod link_creation;
 mod link_host;
 mod link_token;
+mod upload_placement;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -31,10 +32,12 @@ use certs::Identity;
 use parking_lot::Mutex;
 
 use self::delivered_ranges::DeliveredRanges;
+use self::guest_upload::upload_disk_error;
 use self::link_token::LinkSecrets;
+use self::upload_placement::finish_placement;
 use super::serve::GuestFileOpener;
 use super::{Error, now_ms};
-use crate::profile::Profile;
+use crate::profile::{GuestUpload, Profile};
 use crate::sys::{FolderHandle, is_process_running};
 
 pub use self::guest_chat::{GuestChatError, GuestChatView, GuestMessageRequest, answer_guest};
@@ -58,6 +61,8 @@ pub struct GuestLinks {
     /// The process, if it serves its own links alone.
     pid: Option<u32>,
     delivered: Arc<Mutex<HashMap<(i64, u32), DeliveredRanges>>>,
+    /// Held while a complete upload gets its name.
+    placements: Arc<Mutex<()>>,
     chat_signal: GuestChatSignal,
 }
 
@@ -83,7 +88,15 @@ impl GuestLinks {
     /// Returns the links of the node, or those that this process serves alone.
     pub fn new(profile: Profile, identity: &Identity, pid: Option<u32>) -> Self {
         let (opener, secrets) = (GuestFileOpener::new(&profile), LinkSecrets::of(identity));
-        Self { profile, secrets, opener, pid, delivered: Arc::default(), chat_signal: GuestChatSignal::default() }
+        Self {
+            profile,
+            secrets,
+            opener,
+            pid,
+            delivered: Arc::default(),
+            placements: Arc::default(),
+            chat_signal: GuestChatSignal::default(),
+        }
     }
 
     /// Returns the same links, whose conversations are told of by this signal.
@@ -222,11 +235,10 @@ pub fn link_files(profile: &Profile, link: &GuestLink) -> Result<Vec<GuestFile>,
 /// Removes a link with everything that it had, and the parts of unfinished uploads.
 pub fn remove_link(profile: &Profile, link: &GuestLink) -> Result<bool, Error> {
     if let Some(folder) = &link.folder {
-        let unfinished = profile.guest_uploads(link.number)?.into_iter().filter(|upload| upload.placed.is_none());
-        let parts: Vec<String> = unfinished.map(|upload| upload.part).collect();
+        let uploads = profile.guest_uploads(link.number)?;
         match FolderHandle::open(folder) {
-            Ok(folder) => parts.iter().for_each(|part| {
-                if let Err(why) = folder.remove(part) {
+            Ok(folder) => uploads.iter().for_each(|upload| {
+                if let Err(why) = end_upload(profile, &folder, upload) {
                     tracing::debug!("the part of an upload stays: {why}");
                 }
             }),
@@ -235,6 +247,14 @@ pub fn remove_link(profile: &Profile, link: &GuestLink) -> Result<bool, Error> {
     }
     // The record last: without it nobody would find the parts that are left.
     Ok(profile.remove_guest_link(link.number)?)
+}
+
+/// Places an upload that is complete, or removes the part of one that isn't.
+fn end_upload(profile: &Profile, folder: &FolderHandle, upload: &GuestUpload) -> Result<(), GuestUploadError> {
+    if !finish_placement(profile, folder, upload)? {
+        folder.remove(&upload.part).map_err(|why| upload_disk_error(upload, why))?;
+    }
+    Ok(())
 }
 
 /// Removes the links that have expired, and those of processes that are gone.

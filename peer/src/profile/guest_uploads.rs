@@ -23,7 +23,7 @@ pub struct GuestUpload {
     pub name: String,
     /// Its size in bytes, as announced.
     pub size: u64,
-    /// The name of its part in the folder.
+    /// The name of its part in the folder; empty if a later upload has it.
     pub part: String,
     /// Its final name and its hash, if it is complete.
     pub placed: Option<(String, ContentHash)>,
@@ -57,9 +57,9 @@ impl Profile {
                     // No quota is asked: its bytes are among those set aside.
                     return Ok(UploadReservation::Reserved(known));
                 }
-                // Whatever was completed under the key still counts.
+                // Whatever was completed under the key still counts; its part is from now on that of the new one.
                 transaction.execute(
-                    "UPDATE guest_upload SET key = NULL WHERE number = ?1 AND placed IS NOT NULL",
+                    "UPDATE guest_upload SET key = NULL, part = '' WHERE number = ?1 AND placed IS NOT NULL",
                     [known.number],
                 )?;
                 transaction.execute("DELETE FROM guest_upload WHERE number = ?1 AND placed IS NULL", [known.number])?;

@@ -10,18 +10,16 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use blake3::Hasher;
 use localization::tr;
 use shared::names::name_encoding::display_name;
-use shared::names::{numbered_component, truncate_to_bytes};
+use shared::names::truncate_to_bytes;
 use shared::{ContentHash, FileName};
 
 use super::{GuestLink, GuestLinks};
 use crate::engine::Error;
 use crate::engine::sends::accept_policy::MIN_FREE_BYTES;
 use crate::profile::{GuestUpload, UploadReservation};
-use crate::sys::{FolderHandle, SpaceLimit, is_name_refused, sync_all};
+use crate::sys::{FolderHandle, SpaceLimit};
 use crate::util::TranslatedText;
 
-/// Names that are tried before an upload gives up.
-const MAX_NUMBER: u32 = 10_000;
 /// The rest of a part's name has to fit as well.
 const PART_STEM_BYTES: usize = 200;
 
@@ -75,6 +73,17 @@ pub struct PlacedUpload {
     pub hash: ContentHash,
 }
 
+impl PlacedUpload {
+    /// Returns an upload that is on record as complete.
+    pub(super) fn of(upload: &GuestUpload) -> Option<Self> {
+        upload.placed.as_ref().map(|(name, hash)| Self::new(name, upload.size, *hash))
+    }
+
+    pub(super) fn new(name: &str, size: u64, hash: ContentHash) -> Self {
+        Self { name: display_name(name).into_owned(), size, hash }
+    }
+}
+
 /// A part that is being written.
 #[derive(Debug)]
 pub struct UploadWriter {
@@ -99,7 +108,7 @@ impl GuestLinks {
         let name = checked_name(&announced.name)?;
         let key = upload_key(guest, &name, announced);
         let folder = open_folder(&guest.link)?;
-        let Some(known) = self.profile.guest_upload(guest.link.number, &key).map_err(Error::from)? else {
+        let Some(known) = self.known_upload(&folder, guest.link.number, &key)? else {
             // Told here as well: a browser that is refused while it sends hears nothing but a broken connection.
             let uploads = self.profile.guest_uploads(guest.link.number).map_err(Error::from)?;
             let taken = uploads.iter().fold(0_u64, |sum, upload| sum.saturating_add(upload.size));
@@ -107,7 +116,7 @@ impl GuestLinks {
             check_space(&folder, announced.size)?;
             return if announced.size > left { Err(GuestUploadError::OverQuota(left)) } else { Ok(0) };
         };
-        if let Some(placed) = placed_upload(&known) {
+        if let Some(placed) = PlacedUpload::of(&known) {
             return Err(GuestUploadError::Complete(placed));
         }
         let here = folder.file_identity(&known.part).map_or(0, |part| part.size.min(known.size));
@@ -129,6 +138,8 @@ impl GuestLinks {
         check_space(&folder, announced.size.saturating_sub(announced.offset))?;
         let key = upload_key(guest, &name, announced);
         let part = part_name(&name, &key);
+        // What is complete has to be in its place before its part is begun anew.
+        self.known_upload(&folder, guest.link.number, &key)?;
         // Without a mark of its own, the same name and size may be another file: it begins anew.
         let anew = announced.key.is_none() && announced.offset == 0;
         let quota = (guest.link.number, guest.link.max_bytes);
@@ -140,7 +151,7 @@ impl GuestLinks {
             UploadReservation::OverQuota(left) => return Err(GuestUploadError::OverQuota(left)),
             UploadReservation::TooMany => return Err(GuestUploadError::TooMany),
         };
-        if let Some(placed) = placed_upload(&upload) {
+        if let Some(placed) = PlacedUpload::of(&upload) {
             return Err(GuestUploadError::Complete(placed));
         }
         let disk =
@@ -181,22 +192,17 @@ impl UploadWriter {
         self.written
     }
 
-    /// Makes the file durable and gives it its name, with as many bytes as there are: the first of its own and the numbered ones that nothing has.
+    /// Makes the file durable, with as many bytes as there are, and gives it its name: the first of its own and the
+    /// numbered ones that nothing has.
     ///
     /// # Errors
     /// The reason of the disk.
     pub fn finish(self) -> Result<PlacedUpload, GuestUploadError> {
         // On the disk before it has its name: after a power cut, no name stands for a torn file.
         self.file.sync_all().map_err(|why| self.disk_error(why))?;
-        let placed = self.move_into_place().map_err(|why| self.disk_error(why))?;
-        // A rename is durable only with its folder (fsync(2)).
-        for outcome in sync_all(&[&self.folder]) {
-            outcome.map_err(|why| self.disk_error(why))?;
-        }
         let hash = ContentHash::from_bytes(*self.hasher.finalize().as_bytes());
-        let (profile, what) = (&self.links.profile, (placed.as_str(), self.written));
-        profile.complete_guest_upload(self.upload.number, what, &hash).map_err(Error::from)?;
-        Ok(PlacedUpload { name: display_name(&placed).into_owned(), size: self.written, hash })
+        let upload = GuestUpload { size: self.written, ..self.upload };
+        self.links.place_upload(&self.folder, &upload, hash)
     }
 
     /// Gives the upload up: its part is removed, and its bytes are free again.
@@ -209,30 +215,16 @@ impl UploadWriter {
         Ok(self.links.profile.remove_guest_upload(self.upload.number).map_err(Error::from)?)
     }
 
-    fn move_into_place(&self) -> io::Result<String> {
-        let name = &self.upload.name;
-        // Where the file system takes no such name.
-        let plain = format!("upload-{}", self.upload.number);
-        for number in 0..MAX_NUMBER {
-            let candidate = if number == 0 { name.clone() } else { numbered_component(name, number) };
-            match self.folder.rename_no_replace(&self.upload.part, &candidate) {
-                Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(why) if is_name_refused(&why) => {
-                    self.folder.rename_no_replace(&self.upload.part, &plain)?;
-                    return Ok(plain);
-                }
-                renamed => return renamed.map(|()| candidate),
-            }
-        }
-        Err(io::ErrorKind::AlreadyExists.into())
-    }
-
     fn disk_error(&self, why: io::Error) -> GuestUploadError {
-        if SpaceLimit::of(&why).is_some() {
-            return GuestUploadError::NoSpace;
-        }
-        Error::disk(self.upload.name.as_ref())(why).into()
+        upload_disk_error(&self.upload, why)
     }
+}
+
+pub(super) fn upload_disk_error(upload: &GuestUpload, why: io::Error) -> GuestUploadError {
+    if SpaceLimit::of(&why).is_some() {
+        return GuestUploadError::NoSpace;
+    }
+    Error::disk(upload.name.as_ref())(why).into()
 }
 
 fn open_folder(link: &GuestLink) -> Result<FolderHandle, GuestUploadError> {
@@ -285,11 +277,6 @@ fn upload_key(guest: &super::AdmittedGuest, name: &FileName, announced: &UploadA
 fn part_name(name: &FileName, key: &[u8; 32]) -> String {
     let tag = shared::hex::encode(&key[..4]);
     format!(".{}.{tag}.part", truncate_to_bytes(name.as_str(), PART_STEM_BYTES))
-}
-
-fn placed_upload(upload: &GuestUpload) -> Option<PlacedUpload> {
-    let (name, hash) = upload.placed.clone()?;
-    Some(PlacedUpload { name: display_name(&name).into_owned(), size: upload.size, hash })
 }
 
 fn hash_prefix(file: &mut File, hasher: &mut Hasher) -> io::Result<()> {
@@ -380,6 +367,50 @@ mod tests {
         assert_eq!(case.put(&announced("a.txt", 1, None, 0), b"x").name, "a (2).txt");
         assert_eq!(case.put(&announced("a.txt", 1, None, 0), b"y").name, "a (3).txt", "without a mark it is another");
         assert_eq!(case.put(&announced("empty", 0, None, 0), b"").hash, ContentHash::of(b""));
+    }
+
+    /// A process that ends between the record of an upload and its rename.
+    fn end_before_the_rename(case: &Case, name: &str) -> UploadAnnouncement {
+        let upload = announced(name, 3, Some("k"), 0);
+        let mut writer = case.begin(&upload).unwrap();
+        writer.write(b"abc").unwrap();
+        let number = writer.upload.number;
+        case.profile.complete_guest_upload(number, (name, 3), &ContentHash::of(b"abc")).unwrap();
+        upload
+    }
+
+    #[test]
+    fn an_upload_that_was_cut_off_before_its_rename_is_placed_once() {
+        let case = case();
+        let asked = end_before_the_rename(&case, "asked.txt");
+        let sent = end_before_the_rename(&case, "sent.txt");
+        // The name may be another file's by now.
+        File::create(case.home.path().join("in/box/sent.txt")).unwrap();
+        for upload in [asked, sent] {
+            let outcomes = [case.links.upload_offset(&case.guest, &upload).map(drop), case.begin(&upload).map(drop)];
+            for outcome in outcomes {
+                let Err(GuestUploadError::Complete(placed)) = outcome else { panic!("{outcome:?}") };
+                assert_eq!((placed.size, placed.hash), (3, ContentHash::of(b"abc")));
+            }
+        }
+        assert_eq!(case.names(), ["asked.txt", "sent (1).txt", "sent.txt"]);
+        end_before_the_rename(&case, "alone.txt");
+        remove_link(&case.profile, &case.guest.link).unwrap();
+        assert_eq!(case.names(), ["alone.txt", "asked.txt", "sent (1).txt", "sent.txt"]);
+    }
+
+    #[test]
+    fn a_complete_upload_keeps_its_file_when_its_part_is_begun_anew() {
+        let case = case();
+        let upload = announced("a", 3, None, 0);
+        let mut writer = case.begin(&upload).unwrap();
+        writer.write(b"abc").unwrap();
+        case.profile.complete_guest_upload(writer.upload.number, ("a", 3), &ContentHash::of(b"abc")).unwrap();
+        let mut again = case.begin(&upload).unwrap();
+        again.write(b"x").unwrap();
+        assert_eq!(case.names().last().unwrap(), "a");
+        remove_link(&case.profile, &case.guest.link).unwrap();
+        assert_eq!(case.names(), ["a"], "the unfinished one is nobody's");
     }
 
     #[test]
