@@ -1,6 +1,6 @@
 //! Views that call for attention, and what they mark as read.
 
-use tests::{Lab, Terminal, User};
+use tests::{Lab, Terminal, User, poll_until};
 
 const CTRL_D: &str = "\u{4}";
 const ESCAPE: &str = "\u{1b}";
@@ -25,7 +25,7 @@ fn unread(user: &User<'_>) -> usize {
 
 /// Waits until so many are unread: a view has told its node, and the node writes it down.
 fn waits_until_unread(user: &User<'_>, count: usize) {
-    tests::poll_until(|| (unread(user) == count).then_some(()), || format!("{} unread, not {count}", unread(user)));
+    poll_until(|| (unread(user) == count).then_some(()), || format!("{} unread, not {count}", unread(user)));
 }
 
 fn leaves(mut view: Terminal) {
@@ -150,6 +150,9 @@ fn a_hook_runs_once_for_each_message_whoever_has_the_node() {
         bob.peer(["chat", "alice", text]).run().exits(0);
         second.wait_for(&format!("bob: {text}"));
     }
+    // A node that ends waits for hooks, but not for long: one at a time is to be under way then.
+    let count = || std::fs::read_to_string(&heard).ok().filter(|lines| lines.lines().count() == 2).map(drop);
+    poll_until(count, || "the hook is not run".to_owned());
     leaves(second);
     bob.peer(["chat", "alice", "three"]).run().exits(0);
     first.wait_for("bob: three");

@@ -262,7 +262,7 @@ fn what_another_process_of_the_profile_fetches_is_told_as_well() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     bob.share([lab.file("film.mkv", 12_000_000), lab.file("small.txt", 1000)]);
-    let his = bob.peer(["serve", "--limit", "10M"]).start();
+    let his = bob.peer(["serve", "--limit", "4M"]).start();
     his.wait_for("online as bob at ");
     let _hers = alice.serve();
     let events = listening(&alice);
@@ -286,8 +286,8 @@ fn what_another_process_of_the_profile_fetches_is_told_as_well() {
     let mut view = alice.peer(["chat", "bob"]).folder(&elsewhere).in_terminal(70, 12);
     view.wait_for("talking to bob");
     view.press("/get film.mkv\r");
-    view.wait_for_screen("a bar", |screen| screen.text().contains("film.mkv from bob"));
-    assert_eq!(view.screen().visible().matches("film.mkv from bob").count(), 1, "{}", view.screen().visible());
+    let screen = view.wait_for_screen("a bar", |screen| screen.text().contains("film.mkv from bob"));
+    assert_eq!(screen.visible().matches("film.mkv from bob").count(), 1, "{}", screen.visible());
     events.wait_until("the end", |said| (done(said) == 2).then_some(()));
     view.press("\u{4}");
     view.finish().0.exits(0);

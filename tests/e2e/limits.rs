@@ -93,14 +93,17 @@ fn limits_are_reached() -> bool {
     reached
 }
 
+/// Large enough that it doesn't matter when the second source joins.
+const SHARED_BY_TWO: usize = 12_000_000;
+
 #[test]
 fn two_sources_are_nearly_twice_as_fast_as_one() {
     let lab = Lab::start();
-    let film = lab.file("film.mkv", 12_000_000);
+    let film = lab.file("film.mkv", SHARED_BY_TWO);
     let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
     let serve = |user: &User<'_>| {
         user.share([&film]);
-        let node = user.peer(["serve", "--limit", "3M"]).start();
+        let node = user.peer(["serve", "--limit", "2M"]).start();
         node.wait_for("online as");
         node
     };
@@ -113,7 +116,8 @@ fn two_sources_are_nearly_twice_as_fast_as_one() {
     let parts = file["sources"].as_array().unwrap().iter().map(|source| source["bytes"].as_u64().unwrap());
     let parts: Vec<u64> = parts.collect();
     println!("the parts: {parts:?}");
-    assert!(parts.len() == 2 && parts.iter().all(|bytes| *bytes * 10 >= 12_000_000 * 4), "{file}");
+    let share = SHARED_BY_TWO as u64 * 3 / 10;
+    assert!(parts.len() == 2 && parts.iter().all(|bytes| *bytes >= share), "{file}");
 }
 
 #[test]
@@ -187,7 +191,7 @@ fn a_conversation_does_not_queue_behind_a_file() {
     const RATE: u64 = 2_000_000;
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
-    bob.share([lab.file("film.mkv", 16_000_000)]);
+    bob.share([lab.file("film.mkv", LARGE)]);
     // A second of data can wait before it, and without room for others a second does.
     let bottleneck = Some(Bottleneck { rate: RATE, queue: usize::try_from(RATE).unwrap() });
     let relay = Relay::open(&Weather { bottleneck, ..Weather::delayed(Duration::from_millis(5)) }, 1);
@@ -202,11 +206,10 @@ fn a_conversation_does_not_queue_behind_a_file() {
         })
         .collect();
     his.wait_for("alice: message 7");
-    assert!(bulk.is_running(), "the file is still under way");
-    bulk.finish().exits(0);
     println!("the messages took {said:?}");
+    has_most_to_go(bulk);
     // In a queue that is full each would take a second; on a busy machine one or the other may.
-    assert!(said[4..].iter().any(|time| *time < Duration::from_millis(500)), "{said:?}");
+    assert!(said[4..].iter().any(|time| *time < Duration::from_millis(800)), "{said:?}");
 }
 
 #[test]

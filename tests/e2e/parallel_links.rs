@@ -5,7 +5,7 @@ use tests::progress::wait_for_bytes;
 use tests::{Lab, Process, User};
 
 /// A node with threads of its own for links, at a rate that leaves time to look.
-const SERVE: [&str; 5] = ["serve", "--threads", "2", "--limit", "12M"];
+const SERVE: [&str; 5] = ["serve", "--threads", "2", "--limit", "6M"];
 
 fn fetch(user: &User<'_>, output: &std::path::Path) -> Process {
     let fetching =
@@ -67,6 +67,7 @@ fn a_chat_has_the_source_to_itself_but_for_one_link() {
     let film = lab.file("film.mkv", 36_000_000);
     bob.share([&film]);
     let node = bob.peer(SERVE).start();
+    node.wait_for("online as bob");
     let hers = alice.serve();
     let there = lab.join("there.mkv");
     let fetching = fetch(&alice, &there);
