@@ -155,6 +155,7 @@ fn without_delete_nothing_is_removed_and_a_follow_can_rest_and_end() {
     hers.wait_for_nth("bob's photos/ is in step: 1 came", 2);
     fs::remove_file(photos.join("a")).unwrap();
     write(photos.join("c"), "c");
+    wait_for_content(&copy.join("c"), "c");
     hers.wait_for_nth("bob's photos/ is in step: 1 came", 3);
     assert_eq!(tree(&copy).into_keys().collect::<Vec<_>>(), ["a", "b", "c"]);
     alice.peer(["follows", "pause", "1"]).run().exits(0).says("`peer follows resume 1`");
