@@ -67,6 +67,9 @@ pub fn restore(data_folder: &Path, backup: &Path) -> Result<RestoreReport, Resto
         let owner = data_folder.metadata()?;
         chown_recursively(&draft, &owner)?;
         // The files are synced already, their names are not.
+        if draft.join(IDENTITY_FOLDER).exists() {
+            sync(&draft.join(IDENTITY_FOLDER))?;
+        }
         sync(&draft)?;
         // This rename commits the restoration: everything before can be discarded, everything after can be repeated.
         fs::rename(&draft, data_folder.join(READY_FOLDER))?;
