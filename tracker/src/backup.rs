@@ -101,10 +101,15 @@ pub fn remove_leftovers(data_folder: &Path) -> io::Result<()> {
 
 /// Copies a database as of one moment, even while others write to it.
 fn copy_database(from: &Path, to: &Path) -> Result<(), BackupError> {
+    let db = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    vacuum_into(&db, to)
+}
+
+/// Writes a connection's database to a new file.
+fn vacuum_into(db: &Connection, to: &Path) -> Result<(), BackupError> {
     // It becomes a parameter of the statement, which is text.
     let to = to.to_str().ok_or_else(|| io::Error::other("the data folder's path is not UTF-8"))?;
     // `VACUUM INTO` reads in one transaction and includes the write-ahead log, which copying the file would miss.
-    let db = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.execute("VACUUM INTO ?1", [to])?;
     Ok(())
 }

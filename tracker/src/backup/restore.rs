@@ -11,8 +11,8 @@ use shared::Fingerprint;
 use shared::safe_text::safe_path;
 
 use super::backup_archive::{ArchiveError, unpack};
-use super::{ACCOUNT_DATABASE, IDENTITY_FOLDER, KEY_FILE, PRESENCE_DATABASE, remove_leftovers};
-use crate::store::sqlite_file::{FILE_SUFFIXES, TOO_MANY_OPEN, with_suffix};
+use super::{ACCOUNT_DATABASE, IDENTITY_FOLDER, KEY_FILE, PRESENCE_DATABASE, remove_leftovers, vacuum_into};
+use crate::store::sqlite_file::{self, FILE_SUFFIXES, TOO_MANY_OPEN, with_suffix};
 use crate::store::{AccountDatabaseError, PresenceStore, SqliteAccountStore};
 
 /// The folder in which a backup is unpacked and checked.
@@ -25,6 +25,8 @@ const PREVIOUS_FOLDER: &str = "old";
 const PREVIOUS_FOLDER_PREFIX: &str = "before-restore-";
 /// The first bytes of every SQLite database.
 const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// The suffixes of the files without which a database lacks its last changes.
+const LOG_SUFFIXES: [&str; 2] = ["-journal", "-wal"];
 
 /// The result of a restoration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +137,7 @@ fn unpack_backup(draft: &Path, backup: &Path) -> Result<(), RestoreError> {
         create_private_folder(&draft.join(IDENTITY_FOLDER))?;
         let is_database = has_sqlite_magic(&mut file)?;
         if is_database {
-            io::copy(&mut file, &mut File::create_new(draft.join(ACCOUNT_DATABASE))?)?;
+            copy_plain_database(backup, &mut file, &draft.join(ACCOUNT_DATABASE))?;
         } else {
             let place = |name: &str| match name {
                 ACCOUNT_DATABASE | PRESENCE_DATABASE => Some(draft.join(name)),
@@ -180,6 +182,19 @@ fn check_draft(draft: &Path, backup: &Path) -> Result<(usize, Option<Fingerprint
     let identity =
         Identity::load(&draft.join(IDENTITY_FOLDER)).map_err(|why| RestoreError::Identity { path: path(), why })?;
     Ok((accounts, identity.map(|identity| identity.fingerprint())))
+}
+
+/// Copies a database that is no archive, with what its log or journal holds.
+fn copy_plain_database(path: &Path, file: &mut File, to: &Path) -> io::Result<()> {
+    // SQLite follows links before it looks for the log.
+    let path = fs::canonicalize(path)?;
+    let has = |suffix: &&str| with_suffix(&path, suffix).metadata().is_ok_and(|metadata| metadata.len() > 0);
+    if LOG_SUFFIXES.iter().any(has) {
+        let db = sqlite_file::connect(&path).map_err(io::Error::other)?;
+        return vacuum_into(&db, to).map_err(io::Error::other);
+    }
+    io::copy(file, &mut File::create_new(to)?)?;
+    Ok(())
 }
 
 fn has_sqlite_magic(file: &mut File) -> io::Result<bool> {

@@ -180,6 +180,25 @@ fn a_plain_copy_of_the_accounts_leaves_the_key() {
 }
 
 #[test]
+fn the_log_of_a_plain_database_is_part_of_it() {
+    let source = Folder::with(&["alice"]);
+    let folder = Folder::with(&["carol"]);
+    let mut store = SqliteAccountStore::open(&source.path(ACCOUNT_DATABASE)).unwrap();
+    let bob = Account { user: "bob".parse().unwrap(), password_hash: "hash".to_owned(), binding: None };
+    store.create(&bob).unwrap();
+    // As after a kill: what was written last is in the log alone.
+    let killed = Folder(tempfile::tempdir().unwrap());
+    for suffix in ["", "-wal"] {
+        let name = format!("{ACCOUNT_DATABASE}{suffix}");
+        fs::copy(source.path(&name), killed.path(&name)).unwrap();
+    }
+    let link = folder.path("link");
+    std::os::unix::fs::symlink(killed.path(ACCOUNT_DATABASE), &link).unwrap();
+    assert_eq!(restore(folder.0.path(), &link).unwrap().accounts, 2);
+    assert_eq!(folder.users(), ["alice", "bob"]);
+}
+
+#[test]
 fn another_format_is_left_to_the_tracker_that_made_it() {
     let folder = Folder::with(&[]);
     let refused = |format: u32| {

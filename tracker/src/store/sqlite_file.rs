@@ -108,7 +108,8 @@ pub(crate) fn is_out_of_descriptors() -> bool {
     opened.iter().any(|opened| opened.as_ref().is_err_and(is_full))
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+/// Opens a database as it is: its journal mode stays.
+pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open(path)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     // A restored backup may come from an attacker: nothing in its schema may run code.
