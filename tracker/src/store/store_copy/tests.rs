@@ -82,6 +82,21 @@ async fn a_copy_that_fails_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_database_that_a_tracker_merely_started_with_is_empty() {
+    let Some(server) = PostgresServer::shared() else {
+        return println!("PostgreSQL is not installed: nothing is tested");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteAccountStore::open(&folder.path().join("db")).unwrap();
+    store.database().execute_batch(ROWS).unwrap();
+    let (database, name) = empty_database(server).await;
+    server.administrate(&name, "INSERT INTO room_setting VALUES ('signer', '\\x07')").unwrap();
+    assert_eq!(copy_to_postgres(&store, &database).await.unwrap(), CopyReport { accounts: 2, rooms: 2 });
+    let signer = "SELECT encode(value, 'hex') FROM room_setting WHERE name = 'signer'";
+    assert_eq!(server.administrate(&name, signer).unwrap(), "06", "the one of the rooms that were copied");
+}
+
+#[tokio::test]
 async fn no_table_and_no_column_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteAccountStore::open(&folder.path().join("db")).unwrap();
