@@ -246,7 +246,8 @@ impl RateLimits {
     /// when the user or the origin changes too often.
     pub fn charge_change(&self, user: &UserName, from: ClientOrigin, now: Instant) -> Result<(), RateLimitExceeded> {
         self.changes_of_user.charge(user, from.into(), now)?;
-        self.changes.charge(&(), from.into(), now)
+        // The change isn't made: the user's own quota is not to pay for others of the address.
+        self.changes.charge(&(), from.into(), now).inspect_err(|_| self.changes_of_user.refund(user, from.into()))
     }
 
     /// Charges one attempt of a user with a room's password. It counts as one for the user, too. Fails with

@@ -115,6 +115,10 @@ fn changes_come_often_but_not_without_end() {
     let all: usize = (0..100).map(|n| changes(&format!("u{n}"), now)).sum();
     assert!(all < 10_000, "{all}");
     assert_eq!(limits.charge_change(&name("bob"), ip("10.0.0.2"), now), Ok(()));
+    // What the address refused is not charged to the user: a minute later carol has all of hers.
+    assert_eq!(changes("carol", now), 0);
+    let door = |user: &str| limits.changes_of_user.charge(&name(user), here.into(), now).is_ok();
+    assert_eq!((0..5000).filter(|_| door("carol")).count(), 2000);
 }
 
 #[test]
