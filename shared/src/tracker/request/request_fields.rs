@@ -336,10 +336,35 @@ impl<'de> Deserialize<'de> for FileFieldName {
     }
 }
 
+const fn longest_field_name() -> usize {
+    let (mut longest, mut number) = (0, 0);
+    // `for` and iterators are not const.
+    while number < FieldName::ALL.len() {
+        let len = FieldName::ALL[number].as_str().len();
+        if len > longest {
+            longest = len;
+        }
+        number += 1;
+    }
+    longest
+}
+
 /// Returns the name in lower case if it has capitals and is short enough to be a known field.
 fn lower(name: &str) -> Option<String> {
-    // The longest known name. A longer one can't match and isn't worth a copy.
-    const LONGEST: usize = "new_password".len();
+    // A longer one can't match and isn't worth a copy.
+    const LONGEST: usize = longest_field_name();
     let may_be_known = name.len() <= LONGEST && name.bytes().any(|byte| byte.is_ascii_uppercase());
     may_be_known.then(|| name.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_is_found_in_capitals() {
+        for field in FieldName::ALL {
+            assert_eq!(FieldName::ignoring_case(&field.as_str().to_ascii_uppercase()), Some(*field));
+        }
+    }
 }
