@@ -22,7 +22,9 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((byte, behind)) = rest.split_first() {
-        let digits = behind.get(..3).filter(|_| *byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        // `from_str_radix` alone would accept a sign.
+        let is_escape = |digits: &&[u8]| *byte == b'\\' && digits.iter().all(|digit| (b'0'..=b'7').contains(digit));
+        let digits = behind.get(..3).filter(is_escape).and_then(|digits| std::str::from_utf8(digits).ok());
         let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
         bytes.push(escaped.unwrap_or(*byte));
         rest = if escaped.is_some() { &behind[3..] } else { behind };
@@ -39,5 +41,6 @@ mod tests {
         let table = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
                       30 22 0:26 / /mnt/my\\040disk\\134 rw - nfs server:/x rw\nrubbish\n";
         assert_eq!(parse_mount_points(table), [PathBuf::from("/"), PathBuf::from("/mnt/my disk\\")]);
+        assert_eq!(unescape(br"a\+40b"), br"a\+40b");
     }
 }

@@ -62,7 +62,9 @@ fn strip_ignorable(text: &str) -> String {
 /// Returns the length of a leading code such as `<U+200F>` if it stands for an invisible character.
 fn ignorable_code_len(text: &str) -> Option<usize> {
     let (code, _) = text.strip_prefix("<U+")?.split_once('>')?;
-    let character = char::from_u32(u32::from_str_radix(code, 16).ok()?)?;
+    // `from_str_radix` alone would accept a sign.
+    let digits = Some(code).filter(|code| code.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+    let character = char::from_u32(u32::from_str_radix(digits, 16).ok()?)?;
     is_ignorable(character).then_some("<U+>".len() + code.len())
 }
 
@@ -107,6 +109,7 @@ mod tests {
     fn what_looks_the_same_matches() {
         same("caf\u{e9}.txt", "cafe\u{301}.txt");
         same("names/ja\u{200b}pan.txt", "names/ja<U+200B>pan.txt");
+        assert_ne!(matching_key("ja<U++200B>pan.txt"), matching_key("japan.txt"), "a sign is no digit");
         for name in [b"a\nb".as_slice(), b"caf\xe9", "\u{5e9}\u{200f} (1).pdf".as_bytes(), br"back\slash"] {
             let name = FileName::from_raw(name).unwrap();
             same(name.as_str(), &display_name(name.as_str()));
