@@ -3,7 +3,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | sends of one user that wait | 100 | the oldest is forgotten; its message stays |
-//! | sends that wait in all | 1,000 | the oldest is forgotten |
+//! | sends that wait in all | 1,000 | the oldest of the user with most is forgotten; of accepted users only if no stranger's waits |
 //! | receipts on their way to one user | 1,000, for 14 days | the oldest is forgotten |
 
 use rusqlite::{Transaction, TransactionBehavior, params};
@@ -61,12 +61,25 @@ pub(super) fn insert(
              (SELECT id FROM incoming_send WHERE peer = ?1 ORDER BY at DESC, id LIMIT -1 OFFSET ?2)",
         params![from.as_str(), of_one],
     )?;
-    transaction.execute(
-        "DELETE FROM incoming_send WHERE (peer, id) IN
-             (SELECT peer, id FROM incoming_send ORDER BY at DESC, peer, id LIMIT -1 OFFSET ?1)",
-        [of_all],
-    )?;
+    while transaction.query_row("SELECT count(*) FROM incoming_send", [], |row| row.get::<_, i64>(0))? > of_all {
+        evict_one(transaction)?;
+    }
     Ok(())
+}
+
+/// Forgets the oldest send of the user with most of them, a stranger if there is one: whatever strangers send, what
+/// friends sent still waits.
+fn evict_one(transaction: &Transaction<'_>) -> rusqlite::Result<usize> {
+    transaction.execute(
+        "DELETE FROM incoming_send WHERE (peer, id) IN (
+             SELECT peer, id FROM incoming_send WHERE peer = (
+                 SELECT waiting.peer FROM incoming_send AS waiting
+                 LEFT JOIN conversation ON conversation.peer = waiting.peer
+                 GROUP BY waiting.peer
+                 ORDER BY coalesce(conversation.accepted, 0), count(*) DESC, min(waiting.at), waiting.peer LIMIT 1
+             ) ORDER BY at, id LIMIT 1)",
+        [],
+    )
 }
 
 impl Profile {
@@ -199,6 +212,31 @@ mod tests {
         // The message itself keeps what was sent.
         let kept = profile.history(&crate::profile::HistoryQuery::last(1)).unwrap();
         assert_eq!(kept[0].message.send, message(1).send);
+    }
+
+    #[test]
+    fn strangers_push_out_only_their_own() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let [bob, shy, friend]: [UserName; 3] = ["bob", "shy", "friend"].map(|name| name.parse().unwrap());
+        assert!(profile.accept(&bob).unwrap());
+        profile.store_incoming(&bob, &[message(0)], 1).unwrap();
+        profile.store_incoming(&shy, &[message(0)], 2).unwrap();
+        let waiting = |from: Option<&UserName>| profile.incoming_sends(from).unwrap().len();
+        let all: Vec<ChatMessage> = (0..100).map(message).collect();
+        for number in 0..11 {
+            profile.store_incoming(&format!("stranger{number}").parse().unwrap(), &all, 3).unwrap();
+        }
+        assert_eq!((waiting(None), waiting(Some(&bob)), waiting(Some(&shy))), (1000, 1, 1));
+        // With nobody but accepted ones a stranger finds no place, and a friend that of who has most.
+        for number in 0..11 {
+            assert!(profile.accept(&format!("stranger{number}").parse().unwrap()).unwrap());
+        }
+        profile.store_incoming(&"new".parse().unwrap(), &[message(0)], 4).unwrap();
+        assert_eq!((waiting(None), waiting(Some(&shy)) + waiting(Some(&"new".parse().unwrap()))), (1000, 1));
+        assert!(profile.accept(&friend).unwrap());
+        profile.store_incoming(&friend, &all[..9], 5).unwrap();
+        assert_eq!((waiting(None), waiting(Some(&bob)), waiting(Some(&friend))), (1000, 1, 9));
     }
 
     #[test]
