@@ -12,6 +12,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::message_deletion::{delete_messages, recount_conversation};
 use super::room_store::{raise_floors, remove_left_rooms};
+use super::settings::PUT_SETTING;
 use super::{ConversationName, Profile, ProfileError};
 
 /// Messages removed in one transaction; other writers get their turn in between.
@@ -22,6 +23,8 @@ const FORGOTTEN_ID_RETENTION_MS: i64 = 180 * 24 * 3600 * 1000;
 const KEEP_HISTORY_KEY: &str = "keep_history_ms";
 /// The value of `PRAGMA auto_vacuum` for incremental mode.
 const INCREMENTAL: i64 = 2;
+/// The setting that is there while traces of removed messages may still be on the disk.
+const RECLAIM_OWED_KEY: &str = "reclaim_owed";
 
 /// Selection of messages to remove. Messages in the outbox never match, nor do those that no other member of their room
 /// has yet.
@@ -62,7 +65,7 @@ impl Profile {
     /// Removes messages for good. A node that runs has to be told: until then it offers those of rooms to other members.
     ///
     /// # Errors
-    /// [`ProfileError`]; messages removed before the error stay removed.
+    /// [`ProfileError`]; messages removed before the error stay removed. The next call removes their traces.
     pub fn forget(&self, what: &ForgetQuery, now_ms: i64) -> Result<ForgetSummary, ProfileError> {
         let before = self.bytes_on_disk();
         let mut messages = 0;
@@ -80,9 +83,10 @@ impl Profile {
                 break;
             }
         }
-        if messages > 0 {
+        if self.setting(RECLAIM_OWED_KEY)?.is_some() {
             // After the last batch: neither VACUUM nor a checkpoint runs within a transaction.
             self.db_result(reclaim_space(&*self.writer()?))?;
+            self.set_setting(RECLAIM_OWED_KEY, None)?;
         }
         Ok(ForgetSummary { messages, bytes: before.saturating_sub(self.bytes_on_disk()) })
     }
@@ -141,6 +145,10 @@ fn forget_batch(writer: &mut Connection, what: &ForgetQuery, now_ms: i64) -> rus
     // Before they are deleted: the floors are made from them.
     raise_floors(&transaction, rows.iter().filter(|row| row.is_of_room()).map(|row| row.seq))?;
     delete_messages(&transaction, rows.iter().map(|row| row.seq))?;
+    if !rows.is_empty() {
+        // A full disk or a kill may keep this call from what follows the last batch.
+        transaction.execute(PUT_SETTING, [RECLAIM_OWED_KEY, "1"])?;
+    }
     for row in rows.iter().filter(|row| !row.is_of_room()) {
         // An older id would be deleted right away by the statement below.
         if row.at > now_ms.saturating_sub(FORGOTTEN_ID_RETENTION_MS) {
@@ -275,6 +283,22 @@ mod tests {
         let words = HistoryQuery { search: Some("secretword".into()), ..HistoryQuery::last(9) };
         assert!(profile.history(&words).unwrap().is_empty());
         profile.check_integrity(std::time::Duration::from_secs(60)).unwrap();
+    }
+
+    #[test]
+    fn what_an_interrupted_removal_left_goes_with_the_next() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let all: Vec<_> = (0..300).map(|no| message(no, &"secretword ".repeat(700))).collect();
+        assert!(profile.accept(&bob()).unwrap());
+        profile.store_incoming(&bob(), &all, 1).unwrap();
+        // As if the first call had been killed behind its last batch.
+        forget_batch(&mut profile.writer().unwrap(), &with(&bob()), 2).unwrap();
+        let size = || profile.bytes_on_disk();
+        let before = size();
+        assert_eq!(profile.forget(&with(&bob()), 3).unwrap().messages, 0);
+        assert!(size() < 500_000 && before > 2_000_000, "{before} {}", size());
+        assert_eq!(profile.setting(RECLAIM_OWED_KEY).unwrap(), None);
     }
 
     #[test]
