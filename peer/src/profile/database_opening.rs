@@ -62,9 +62,11 @@ fn open_with(path: &Path, journal: JournalMode) -> Result<Connection, ProfileErr
     let mut connection = connect(path).map_err(broken)?;
     let (found, known) = (schema_version(&connection).map_err(broken)?, SCHEMA_VERSION);
     // A newer release may have changed the meaning of what this one would write.
-    if found > known {
-        return Err(ProfileError::TooNew { path: path.to_owned(), found, known });
-    }
+    let check_known = |found| match found {
+        found if found > known => Err(ProfileError::TooNew { path: path.to_owned(), found, known }),
+        _ => Ok(()),
+    };
+    check_known(found)?;
     // A current schema can be read as it is; an older one would need a migration.
     if connection.is_readonly(MAIN_DB).map_err(broken)? {
         return match found {
@@ -84,7 +86,7 @@ fn open_with(path: &Path, journal: JournalMode) -> Result<Connection, ProfileErr
     // In WAL mode NORMAL may lose the last commits at a power loss, and stored messages were acked already.
     connection.pragma_update(None, "synchronous", "FULL").map_err(broken)?;
     if found < known {
-        migrate(&mut connection).map_err(broken)?;
+        check_known(migrate(&mut connection).map_err(broken)?)?;
     }
     Ok(connection)
 }

@@ -590,23 +590,28 @@ pub(super) fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Brings the schema up to date.
-pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Brings the schema up to date; returns its version, which is a later one if a newer release was faster.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
     migrate_to(connection, MIGRATIONS.len())
 }
 
-fn migrate_to(connection: &mut Connection, to: usize) -> rusqlite::Result<()> {
+fn migrate_to(connection: &mut Connection, to: usize) -> rusqlite::Result<i64> {
     // Immediate: a read lock that is upgraded later fails at once, without the busy handler, when both
     // migrate.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have migrated while this one waited for the lock.
-    let from = usize::try_from(schema_version(&transaction)?).unwrap_or(0);
+    let found = schema_version(&transaction)?;
+    let from = usize::try_from(found).unwrap_or(0);
+    if from >= to {
+        return Ok(found);
+    }
     for migration in MIGRATIONS.iter().take(to).skip(from) {
         transaction.execute_batch(migration)?;
     }
     // In the same transaction: a crash leaves the old version with the old tables.
     transaction.pragma_update(None, "user_version", to)?;
-    transaction.commit()
+    transaction.commit()?;
+    schema_version(connection)
 }
 
 #[cfg(test)]
@@ -639,6 +644,17 @@ mod tests {
         assert_eq!(one("SELECT seq FROM outbox WHERE peer = 'bob' AND since = 7"), 3);
         assert_eq!(one("SELECT read_up_to FROM conversation WHERE peer = 'bob' AND unread = 0"), 3);
         assert_eq!(one("SELECT accepted FROM conversation WHERE peer = 'bob'"), 1);
+    }
+
+    #[test]
+    fn the_version_is_never_lowered() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("profile.db");
+        let mut newer = open(&path).unwrap();
+        newer.pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
+        // As if it had been migrated after an older release looked and before that one got the lock.
+        assert_eq!(migrate(&mut newer).unwrap(), SCHEMA_VERSION + 1);
+        assert_eq!(schema_version(&newer).unwrap(), SCHEMA_VERSION + 1);
     }
 
     #[test]
