@@ -140,11 +140,12 @@ impl Profile {
                 params![number, state.as_str(), i64::try_from(MAX_OPEN_WISHES).unwrap_or(i64::MAX)],
             )?;
             if changed > 0 && !paused {
-                // It begins anew: one that told of all it may would stay silent for good.
+                // It begins anew: one that told of all it may, in all or of one user, would stay silent for good.
                 transaction.execute(
                     "DELETE FROM wish_match WHERE wish = ?1
-                         AND (SELECT count(*) FROM wish_match WHERE wish = ?1) >= ?2",
-                    params![number, MAX_TOLD],
+                         AND ((SELECT count(*) FROM wish_match WHERE wish = ?1) >= ?2 OR user IN
+                             (SELECT user FROM wish_match WHERE wish = ?1 GROUP BY user HAVING count(*) >= ?3))",
+                    params![number, MAX_TOLD, MAX_TOLD_OF_USER],
                 )?;
             }
             Ok(changed > 0)
@@ -312,6 +313,13 @@ mod tests {
         profile.set_wish_paused(first, true).unwrap();
         profile.set_wish_paused(first, false).unwrap();
         assert!(profile.add_wish_match(first, &of("zoe", 0)).unwrap(), "it tells again after it was resumed");
+        for number in 0..5 {
+            assert!(profile.add_wish_match(first, &of("bob", number)).unwrap());
+        }
+        profile.set_wish_paused(first, true).unwrap();
+        profile.set_wish_paused(first, false).unwrap();
+        assert!(profile.add_wish_match(first, &of("bob", 5)).unwrap(), "and of one user as well");
+        assert!(!profile.add_wish_match(first, &of("zoe", 0)).unwrap(), "of others it told already");
         for _ in 1..MAX_OPEN_WISHES {
             assert!(profile.add_wish(&wish("a")).unwrap().is_some());
         }
