@@ -37,6 +37,12 @@ pub(super) fn evict_largest_request(
         .collect::<rusqlite::Result<_>>()?;
     delete_messages(transaction, left)?;
     recount_conversation(transaction, &peer)?;
+    // However many strangers come and go, they don't fill the table. What the user decided about them stays.
+    transaction.execute(
+        "DELETE FROM conversation WHERE peer = ?1 AND frozen = 0 AND muted = 0
+         AND NOT EXISTS (SELECT 1 FROM message WHERE peer = ?1)",
+        [&peer],
+    )?;
     Ok(Some(usize::try_from(freed).unwrap_or(0)))
 }
 
@@ -91,6 +97,9 @@ mod tests {
             profile.history(&query).unwrap().len()
         };
         assert_eq!((found("greedy2"), found("greedy1"), found("alice")), (0, 20, 1));
+        let count = "SELECT count(*) FROM conversation";
+        let rows: i64 = profile.writer().unwrap().query_row(count, [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 302, "nothing is kept of who left nothing");
     }
 
     #[test]
