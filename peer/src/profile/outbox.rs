@@ -194,12 +194,14 @@ fn record_state(
 
 /// Sets in a transaction whether messages to a user are held back; returns false if that changes nothing.
 pub(super) fn set_frozen_in(transaction: &Transaction<'_>, user: &UserName, frozen: bool) -> rusqlite::Result<bool> {
-    let changed = transaction.execute(
-        "INSERT INTO conversation (peer, frozen) VALUES (?1, ?2)
-         ON CONFLICT (peer) DO UPDATE SET frozen = ?2 WHERE frozen <> ?2",
-        params![user.as_str(), frozen],
-    );
-    changed.map(|rows| rows > 0)
+    let change = if frozen {
+        "INSERT INTO conversation (peer, frozen) VALUES (?1, 1)
+         ON CONFLICT (peer) DO UPDATE SET frozen = 1 WHERE frozen = 0"
+    } else {
+        // Without a row nothing is held back.
+        "UPDATE conversation SET frozen = 0 WHERE peer = ?1 AND frozen <> 0"
+    };
+    transaction.execute(change, [user.as_str()]).map(|rows| rows > 0)
 }
 
 #[cfg(test)]
@@ -239,6 +241,7 @@ mod tests {
         assert_eq!(profile.queued_recipients().unwrap(), std::slice::from_ref(&bob));
 
         assert!(profile.set_frozen(&bob, true).unwrap() && !profile.set_frozen(&bob, true).unwrap());
+        assert!(!profile.set_frozen(&"nobody".parse().unwrap(), false).unwrap(), "nothing was held back");
         assert!(profile.outbox().unwrap().iter().all(|waiting| waiting.frozen));
 
         // 4 was written by a clock that was in the future; now it is 3.
