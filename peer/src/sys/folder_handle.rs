@@ -194,7 +194,7 @@ impl FolderHandle {
 
     /// Renames the file `from` to `to` unless that exists. Fails with `AlreadyExists`, or the system's error.
     pub fn rename_no_replace(&self, from: &str, to: &str) -> io::Result<()> {
-        rename_exclusive(self.0.as_fd(), &disk_name(from), &disk_name(to))
+        rename_exclusive((self.0.as_fd(), &disk_name(from)), (self.0.as_fd(), &disk_name(to)))
     }
 
     /// Renames the file `from` to `to`, replacing an existing file.

@@ -1,10 +1,12 @@
 //! Moves of files between open folders: no link is followed, and nothing is replaced unseen.
 
 use std::io;
+use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, FileType, RenameFlags, linkat, renameat, renameat_with, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, RenameFlags, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
+use super::exclusive_rename::rename_exclusive;
 use super::folder_handle::{FolderHandle, disk_name};
 
 /// The size and time of a file, by which a change of it is noticed.
@@ -48,24 +50,7 @@ pub fn move_no_replace(
     (folder, from): (&FolderHandle, &str),
     (destination, to): (&FolderHandle, &str),
 ) -> io::Result<()> {
-    let (from, to) = (disk_name(from), disk_name(to));
-    match renameat_with(folder, &*from, destination, &*to, RenameFlags::NOREPLACE) {
-        // EINVAL: the file system has no RENAME_NOREPLACE (rename(2)).
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
-        renamed => return Ok(renamed?),
-    }
-    match linkat(folder, &*from, destination, &*to, AtFlags::empty()) {
-        Ok(()) => return Ok(unlinkat(folder, &*from, AtFlags::empty())?),
-        Err(Errno::EXIST) => return Err(Errno::EXIST.into()),
-        // Any other error may mean that there are no hard links.
-        Err(_) => {}
-    }
-    // What such file systems leave: a look before the rename.
-    match statat(destination, &*to, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Err(Errno::EXIST.into()),
-        Err(Errno::NOENT) => Ok(renameat(folder, &*from, destination, &*to)?),
-        Err(error) => Err(error.into()),
-    }
+    rename_exclusive((folder.as_fd(), &disk_name(from)), (destination.as_fd(), &disk_name(to)))
 }
 
 /// Lets two files of one file system change places at once. Returns false where the file system can't do that. Fails with
