@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[cfg(target_os = "linux")]
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_change_that_is_settling_is_not_forgotten() {
         let (ours, theirs) = tokio::net::UnixDatagram::pair().unwrap();
         let mut watch = NetworkMonitor {
