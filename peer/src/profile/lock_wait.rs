@@ -177,7 +177,7 @@ pub(super) fn probe_lock_support(path: &Path) -> Option<io::Error> {
     let locked = opened.and_then(|file| Ok(fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?));
     // A probe that stays behind is an empty file, and the next probe of this process removes it.
     let _ = fs::remove_file(&probe);
-    locked.err().filter(sys::is_file_locking_unsupported)
+    locked.err().filter(sys::is_locking_unsupported)
 }
 
 fn sibling_path(path: &Path, ending: &str) -> PathBuf {

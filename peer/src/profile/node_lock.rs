@@ -183,7 +183,7 @@ fn lock(file: &File, how: impl Fn(&File) -> Result<(), TryLockError>) -> io::Res
     match how(file) {
         Ok(()) => Ok(LockOutcome::Acquired),
         Err(TryLockError::WouldBlock) => Ok(LockOutcome::HeldByOther),
-        Err(TryLockError::Error(why)) if sys::is_file_locking_unsupported(&why) => Ok(LockOutcome::Unsupported(why)),
+        Err(TryLockError::Error(why)) if sys::is_locking_unsupported(&why) => Ok(LockOutcome::Unsupported(why)),
         Err(TryLockError::Error(why)) => Err(why),
     }
 }

@@ -127,12 +127,6 @@ pub fn zero_range(file: &File, range: Range<u64>) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns true for the errors of a file system without file locks.
-pub fn is_locking_unsupported(why: &io::Error) -> bool {
-    let cannot = [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP, Errno::INVAL].map(Errno::raw_os_error);
-    why.raw_os_error().is_some_and(|error| cannot.contains(&error))
-}
-
 fn sync_file_systems<F: AsFd>(files: &[F]) -> io::Result<()> {
     let mut synced = HashSet::new();
     for file in files {

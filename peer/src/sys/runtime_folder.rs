@@ -6,7 +6,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use localization::tr;
-use rustix::io::Errno;
 use rustix::process::geteuid;
 use shared::safe_text::safe_path;
 
@@ -52,12 +51,6 @@ pub fn is_trusted_uid(uid: u32) -> bool {
     let own = geteuid();
     // root may use the profile of any user, whose node then answers.
     own.is_root() || uid == own.as_raw() || uid == 0
-}
-
-/// Returns true for the errors of a file system without file locks.
-pub fn is_file_locking_unsupported(error: &io::Error) -> bool {
-    let unsupported = [Errno::BADF, Errno::OPNOTSUPP, Errno::INVAL, Errno::NOLCK, Errno::NOSYS, Errno::ISDIR];
-    Errno::from_io_error(error).is_some_and(|error| unsupported.contains(&error))
 }
 
 fn make_private_folder(path: PathBuf) -> io::Result<PathBuf> {
