@@ -41,7 +41,7 @@ pub use descriptor_limit::{is_descriptor_limit_reached, open_files_limit};
 pub use disk_space::{SpaceLimit, exhausted_space, is_out_of_inodes, is_read_only_mount};
 pub use durability::{reserve_space, sync_all, zero_range};
 pub use file_holes::holes;
-pub use file_locks::is_locking_unsupported;
+pub use file_locks::{is_locking_unsupported, write_lock_holders};
 pub use file_system::{InodeKey, device, inode_key, is_changed_elsewhere, is_pseudo_file_system};
 pub use file_version::{FileVersion, VersionChange, file_version, hard_link, is_same_file, open_file_version};
 pub use firewall::{FilterChain, FirewallManager, active_firewall};

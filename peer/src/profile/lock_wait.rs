@@ -13,13 +13,14 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::ops::RangeInclusive;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use localization::tr;
-use rustix::fs::{FlockOperation, fcntl_lock, major, minor};
+use rustix::fs::{FlockOperation, fcntl_lock};
 use shared::safe_text::{safe_line, safe_path};
 
 use super::node_lock;
@@ -37,6 +38,11 @@ const NOTICE_DELAY: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Time after which the file system is probed for locks: SQLite reports a missing lock support as a held lock.
 const LOCK_PROBE_DELAY: Duration = Duration::from_millis(200);
+
+/// The bytes of a database that SQLite locks to write, from its pending byte on (os_unix.c).
+const DATABASE_LOCK_BYTES: RangeInclusive<u64> = 0x4000_0000..=0x4000_0000 + 511;
+/// The bytes of a log's shared memory that it locks for writing, checkpointing and recovery (wal.c).
+const LOG_LOCK_BYTES: RangeInclusive<u64> = 120..=122;
 
 thread_local! {
     /// The database that this thread uses: SQLite calls a busy handler, on the thread that waits, without saying for which
@@ -144,20 +150,10 @@ impl LockHolder {
 /// Finds the other process that holds the database at `path`.
 pub(super) fn find_lock_holder(path: &Path) -> Option<LockHolder> {
     let in_table = || {
-        let table = fs::read_to_string("/proc/locks").ok()?;
-        let files = [(LockedFile::Database, path.to_owned()), (LockedFile::SharedMemory, sibling_path(path, "-shm"))];
-        let files = files.into_iter().filter_map(|(part, path)| Some((part, fs::metadata(&path).ok()?, path)));
-        files.into_iter().find_map(|(part, metadata, path)| {
-            let device = (major(metadata.dev()), minor(metadata.dev()));
-            let held = parse_write_locks(&table, part, metadata.ino());
-            // Some file systems (btrfs) have other device numbers in the table than in stat(2).
-            let is_there = |lock: &&FileLock| lock.device == device || has_file_open(lock.pid, &path);
-            held.iter()
-                // This process's other connections hold locks as well, and are not to be waited for.
-                .filter(|lock| lock.pid != std::process::id())
-                .find(is_there)
-                .map(|lock| LockHolder::from_pid(lock.pid))
-        })
+        let parts = [(path.to_owned(), DATABASE_LOCK_BYTES), (sibling_path(path, "-shm"), LOG_LOCK_BYTES)];
+        let held = parts.into_iter().flat_map(|(path, bytes)| sys::write_lock_holders(&path, &bytes));
+        // This process's other connections hold locks as well, and are not to be waited for.
+        held.into_iter().find(|pid| *pid != std::process::id()).map(LockHolder::from_pid)
     };
     // On systems without a readable table, a stopped node is the likeliest holder.
     let stopped_node = || {
@@ -186,79 +182,9 @@ fn sibling_path(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// A file of a database on which locks have a meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LockedFile {
-    Database,
-    /// The shared memory of a write-ahead log (`-shm`).
-    SharedMemory,
-}
-
-/// A lock in the system's table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileLock {
-    pid: u32,
-    device: (u32, u32),
-}
-
-/// Returns the locks in the table that keep others from writing to the database file with this inode.
-fn parse_write_locks(table: &str, part: LockedFile, inode: u64) -> Vec<FileLock> {
-    // Byte ranges that SQLite locks: in the database, from its pending byte on (os_unix.c); in the shared
-    // memory, the locks for writing, checkpointing and recovery (wal.c).
-    let (first, last) = match part {
-        LockedFile::Database => (0x4000_0000, 0x4000_0000 + 511),
-        LockedFile::SharedMemory => (120, 122),
-    };
-    let lock = |line: &str| {
-        let mut words = line.split_whitespace().skip(1);
-        // A line with an arrow is a process that waits for the lock.
-        // SQLite locks with fcntl(2), which is POSIX here; FLOCK lines are those of `node.lock`.
-        if words.next()? != "POSIX" || words.nth(1)? != "WRITE" {
-            return None;
-        }
-        // A lock of an open file description has -1 (proc_locks(5)), and no process to wait for.
-        let pid = words.next()?.parse().ok().filter(|pid| *pid > 0)?;
-        let mut file = words.next()?.split(':');
-        let mut hexadecimal = || u32::from_str_radix(file.next()?, 16).ok();
-        let device = (hexadecimal()?, hexadecimal()?);
-        let is_it = file.next()?.parse::<u64>().ok()? == inode;
-        let begin: u64 = words.next()?.parse().ok()?;
-        // EOF stands for a lock without an end.
-        let end: u64 = words.next().map(|end| end.parse().unwrap_or(u64::MAX))?;
-        (is_it && begin <= last && end >= first).then_some(FileLock { pid, device })
-    };
-    table.lines().filter_map(lock).collect()
-}
-
-fn has_file_open(pid: u32, path: &Path) -> bool {
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    files.filter_map(|file| fs::read_link(file.path()).ok()).any(|open| open == path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TABLE: &str = "\
-1: FLOCK  ADVISORY  WRITE 30900 fe:00:7 0 EOF
-2: POSIX  ADVISORY  READ 12 fe:00:7 128 128
-3: POSIX  ADVISORY  WRITE 13 fe:00:7 120 120
-3: -> POSIX  ADVISORY  WRITE 14 fe:00:7 120 120
-4: POSIX  ADVISORY  WRITE 15 fe:00:8 120 120
-5: POSIX  ADVISORY  WRITE 16 fe:00:9 1073741824 1073742335
-6: POSIX  ADVISORY  WRITE 17 103:02:9 0 EOF
-7: POSIX  ADVISORY  WRITE -1 fe:00:9 0 EOF
-8: OFDLCK ADVISORY  WRITE -1 fe:00:7 0 EOF";
-
-    #[test]
-    fn who_keeps_others_from_writing_stands_in_the_table() {
-        let lock = |pid, device| FileLock { pid, device };
-        assert_eq!(parse_write_locks(TABLE, LockedFile::SharedMemory, 7), [lock(13, (0xfe, 0))]);
-        assert_eq!(parse_write_locks(TABLE, LockedFile::SharedMemory, 8), [lock(15, (0xfe, 0))]);
-        assert_eq!(parse_write_locks(TABLE, LockedFile::Database, 7), []);
-        assert_eq!(parse_write_locks(TABLE, LockedFile::Database, 9), [lock(16, (0xfe, 0)), lock(17, (0x103, 2))]);
-        assert_eq!(parse_write_locks("rubbish\n1: POSIX", LockedFile::Database, 9), []);
-    }
 
     #[test]
     fn a_wait_ends() {
