@@ -104,6 +104,15 @@ impl IdentityCopy {
         &self.pem
     }
 
+    /// Makes it the identity in `folder` if there is none. The file appears complete or not at all, and what is there
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// Returns [`IdentityError::Storage`] if the file can't be written.
+    pub fn install_new(&self, folder: &Path) -> Result<(), IdentityError> {
+        Ok(secret_storage::create_private(folder, IDENTITY_FILE, &self.pem)?)
+    }
+
     /// Makes it the identity in `folder`. The file appears complete or not at all, and `prepare` is done with it before. A
     /// damaged or empty file is put aside like one that is to be replaced.
     ///
@@ -177,10 +186,14 @@ mod tests {
         assert_eq!(there(&two), first.fingerprint());
         assert_eq!(two.join(IDENTITY_FILE).metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(installed(&copy, &two, OtherIdentityPolicy::Replace), IdentityInstallation::Unchanged);
+        copy.install_new(&home.path().join("four")).unwrap();
+        assert_eq!(there(&home.path().join("four")), first.fingerprint());
         let three = home.path().join("three");
         let other = Identity::load_or_create(&three).unwrap().fingerprint();
         assert_eq!(installed(&copy, &three, OtherIdentityPolicy::Keep), IdentityInstallation::Refused { other });
         assert_eq!(there(&three), other);
+        copy.install_new(&three).unwrap();
+        assert_eq!(there(&three), other, "what is there stays");
         let aside = three.join("identity.pem.replaced-1");
         let replaced = IdentityInstallation::Installed { aside: Some(aside.clone()) };
         assert_eq!(installed(&copy, &three, OtherIdentityPolicy::Replace), replaced);

@@ -43,6 +43,15 @@ impl NewProfileFolder {
         }
     }
 
+    /// Returns the folders that get an entry: the profile's own, and those around each that was created.
+    pub(super) fn changed_folders(&self) -> Vec<PathBuf> {
+        let around = |folder: &PathBuf| match folder.parent()? {
+            parent if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+            parent => Some(parent.to_owned()),
+        };
+        std::iter::once(self.home.clone()).chain(self.created_folders.iter().filter_map(around)).collect()
+    }
+
     /// Runs `work` in the folder, and removes the folder if that fails.
     ///
     /// # Errors

@@ -4,25 +4,31 @@
 //! messages as the same, so a profile that was exported is marked as moved, and nobody is its user any more; an import
 //! makes a profile without the mark. Where the file was never imported, the mark can be taken away again.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
-use certs::is_identity_pem;
+use certs::{Identity, IdentityCopy};
 use localization::tr;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use zeroize::Zeroizing;
 
 use super::profile_identity::{IDENTITY_FOLDER, KEY};
+use super::schema::{SCHEMA_VERSION, schema_version};
 use super::settings::PUT_SETTING;
 use super::{APPLICATION_ID, Access, DATABASE_FILE, DATABASE_FILE_SUFFIXES, Profile, ProfileError};
 use super::{database_file, profile_folder};
+use crate::sys::{FolderHandle, is_locking_unsupported, sync_all};
 
 /// The setting of an exported database that is the key.
 const KEY_SETTING: &str = "exported_key";
 /// The setting of a profile that was exported: the path of the file.
 const MOVED_SETTING: &str = "moved_with";
+/// The name of an imported database until it is complete.
+const DRAFT: &str = "profile.db.import";
+/// The name of the file that an import locks.
+const TURN: &str = "profile.db.import.lock";
 /// Bytes of a key file at most.
 const MAX_KEY_BYTES: u64 = 64 * 1024;
 
@@ -77,40 +83,139 @@ impl Profile {
         Ok(is_moved)
     }
 
-    /// Makes the profile in `home` from an exported file.
+    /// Makes the profile in `home` from an exported file. The database gets its name last: an import that was cut off
+    /// is done anew by the next.
     ///
     /// # Errors
     /// [`ProfileError::HasProfile`] if there is one already, [`ProfileError::NotAnExport`], or the reason why nothing can
     /// be written there; then nothing is left of it.
     pub fn import(home: &Path, file: &Path) -> Result<Self, ProfileError> {
-        if database_file::has_database(home)? {
+        if database_file::has_database(home).is_ok_and(|has_database| has_database) {
             return Err(ProfileError::HasProfile { home: home.to_owned() });
         }
         let key = read_exported_key(file)?;
-        profile_folder::NewProfileFolder::create(home)?.keep_on_success(|home| {
-            // These two are created anew or not at all: what another import or login has made meanwhile is not ours to
-            // remove, and neither is the key of a profile that lost its database.
-            let folder = home.join(IDENTITY_FOLDER);
-            DirBuilder::new().mode(0o700).create(&folder).map_err(ProfileError::io_at(&folder))?;
-            let database =
-                new_private_file(&home.join(DATABASE_FILE)).inspect_err(|_| drop(fs::remove_dir(&folder)))?;
-            let made = write_import(home, file, &key, database).and_then(|()| {
-                let profile = Self::open_in(home, Access::Use)?;
-                profile.identity()?;
-                Ok(profile)
-            });
-            made.inspect_err(|_| {
-                for suffix in DATABASE_FILE_SUFFIXES {
-                    let _ = fs::remove_file(home.join(format!("{DATABASE_FILE}{suffix}")));
-                }
-                let _ = fs::remove_dir_all(home.join(IDENTITY_FOLDER));
-            })
+        let folder = profile_folder::NewProfileFolder::create(home)?;
+        let to_sync = folder.changed_folders();
+        folder.keep_on_success(|home| {
+            // To the end: of two imports at once, the second finds the profile of the first.
+            let _turn = ImportTurn::begin(home)?;
+            ensure_vacant(home, &key)?;
+            let (place, had_key) = (ImportPlace::of(home), home.join(IDENTITY_FOLDER).join(KEY).exists());
+            place.import(file, &key, &to_sync).inspect_err(|_| place.clear(had_key))
         })
     }
 }
 
+/// The files that an import makes in a profile's folder.
+struct ImportPlace<'a> {
+    home: &'a Path,
+    draft: PathBuf,
+}
+
+impl<'a> ImportPlace<'a> {
+    fn of(home: &'a Path) -> Self {
+        Self { home, draft: home.join(DRAFT) }
+    }
+
+    fn import(&self, file: &Path, key: &IdentityCopy, to_sync: &[PathBuf]) -> Result<Profile, ProfileError> {
+        // The rest of an import that was cut off.
+        remove_database(&self.draft);
+        self.write_draft(file)?;
+        key.install_new(&self.home.join(IDENTITY_FOLDER))?;
+        // A login may have been faster with a key of its own.
+        ensure_vacant(self.home, key)?;
+        // The key's folder is durable before the database that belongs to it has its name.
+        sync_folder(self.home)?;
+        let folder = FolderHandle::open(self.home).map_err(ProfileError::io_at(self.home))?;
+        match folder.rename_no_replace(DRAFT, DATABASE_FILE) {
+            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(ProfileError::HasProfile { home: self.home.to_owned() });
+            }
+            renamed => renamed.map_err(ProfileError::io_at(&self.home.join(DATABASE_FILE)))?,
+        }
+        let opened = to_sync.iter().try_for_each(|folder| sync_folder(folder)).and_then(|()| {
+            let profile = Profile::open_in(self.home, Access::Use)?;
+            profile.identity()?;
+            Ok(profile)
+        });
+        // Whatever had this name since the rename is the import's.
+        opened.inspect_err(|_| remove_database(&self.home.join(DATABASE_FILE)))
+    }
+
+    /// Writes the database without the key and the mark, under a name that nothing else uses.
+    fn write_draft(&self, file: &Path) -> Result<(), ProfileError> {
+        let mut draft = new_private_file(&self.draft)?;
+        let copied = File::open(file).and_then(|mut file| io::copy(&mut file, &mut draft));
+        copied.and_then(|_| draft.sync_all()).map_err(ProfileError::io_at(&self.draft))?;
+        let broken = |source| ProfileError::from_sqlite(&self.draft, source);
+        let imported = Connection::open(&self.draft).map_err(broken)?;
+        let (found, known) = (schema_version(&imported).map_err(broken)?, SCHEMA_VERSION);
+        if found > known {
+            return Err(ProfileError::TooNew { path: file.to_owned(), found, known });
+        }
+        // The key has its own file: what is deleted here must not stay in free pages.
+        imported.pragma_update(None, "secure_delete", true).map_err(broken)?;
+        let settings = [KEY_SETTING, MOVED_SETTING];
+        imported.execute("DELETE FROM setting WHERE key IN (?1, ?2)", settings).map_err(broken)?;
+        imported.close().map_err(|(_, source)| broken(source))
+    }
+
+    /// Removes what a failed import made.
+    fn clear(&self, had_key: bool) {
+        remove_database(&self.draft);
+        // A database that is there is somebody else's, and may belong to the key by now.
+        if !had_key && !self.home.join(DATABASE_FILE).exists() {
+            let folder = self.home.join(IDENTITY_FOLDER);
+            let _ = fs::remove_file(folder.join(KEY));
+            // Fails, as it should, if there is something else in it.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// The lock of the one import that is at work in a folder.
+struct ImportTurn {
+    path: PathBuf,
+    _file: File,
+}
+
+impl ImportTurn {
+    /// Waits until no other import is at work there.
+    fn begin(home: &Path) -> Result<Self, ProfileError> {
+        // A file of its own: the lock of the folder is the node's.
+        let path = home.join(TURN);
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = opened.map_err(ProfileError::io_at(&path))?;
+        match file.lock() {
+            Err(why) if !is_locking_unsupported(&why) => Err(ProfileError::io_at(&path)(why)),
+            _ => Ok(Self { path, _file: file }),
+        }
+    }
+}
+
+impl Drop for ImportTurn {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Fails if the folder has a profile, or the key of one that lost its database. The key alone may be there: an import
+/// was cut off.
+fn ensure_vacant(home: &Path, key: &IdentityCopy) -> Result<(), ProfileError> {
+    match database_file::has_database(home) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(ProfileError::HasProfile { home: home.to_owned() }),
+        Err(missing @ ProfileError::MissingDatabase { .. }) => {
+            let there = Identity::load(&home.join(IDENTITY_FOLDER));
+            let is_same = there.is_ok_and(|there| there.is_some_and(|it| it.fingerprint() == key.fingerprint()));
+            if is_same { Ok(()) } else { Err(missing) }
+        }
+        Err(other) => Err(other),
+    }
+}
+
 /// Returns the key in an exported file, if it is one.
-fn read_exported_key(file: &Path) -> Result<Zeroizing<String>, ProfileError> {
+fn read_exported_key(file: &Path) -> Result<IdentityCopy, ProfileError> {
     let not_one = || ProfileError::NotAnExport { file: file.to_owned() };
     // SQLite's own words for a file that isn't there are of no help.
     File::open(file).map_err(ProfileError::io_at(file))?;
@@ -122,27 +227,25 @@ fn read_exported_key(file: &Path) -> Result<Zeroizing<String>, ProfileError> {
     let query = "SELECT value FROM setting WHERE key = ?1";
     let key: Option<String> =
         exported.query_row(query, [KEY_SETTING], |row| row.get(0)).optional().map_err(|_| not_one())?;
-    key.map(Zeroizing::new).filter(|key| is_identity_pem(key.as_bytes())).ok_or_else(not_one)
-}
-
-fn write_import(home: &Path, file: &Path, key: &str, mut database: File) -> Result<(), ProfileError> {
-    let path = home.join(DATABASE_FILE);
-    let copied = File::open(file).and_then(|mut file| io::copy(&mut file, &mut database));
-    copied.and_then(|_| database.sync_all()).map_err(ProfileError::io_at(&path))?;
-    let broken = |source| ProfileError::from_sqlite(&path, source);
-    let imported = Connection::open(&path).map_err(broken)?;
-    // The key has its own file: what is deleted here must not stay in free pages.
-    imported.pragma_update(None, "secure_delete", true).map_err(broken)?;
-    let settings = [KEY_SETTING, MOVED_SETTING];
-    imported.execute("DELETE FROM setting WHERE key IN (?1, ?2)", settings).map_err(broken)?;
-    imported.close().map_err(|(_, source)| broken(source))?;
-    let path = home.join(IDENTITY_FOLDER).join(KEY);
-    let mut file = new_private_file(&path)?;
-    file.write_all(key.as_bytes()).and_then(|()| file.sync_all()).map_err(ProfileError::io_at(&path))
+    let key = key.map(Zeroizing::new).ok_or_else(not_one)?;
+    IdentityCopy::read_stream(key.as_bytes()).map_err(ProfileError::io_at(file))?.map_err(|_| not_one())
 }
 
 fn new_private_file(path: &Path) -> Result<File, ProfileError> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(ProfileError::io_at(path))
+}
+
+fn remove_database(path: &Path) {
+    for suffix in DATABASE_FILE_SUFFIXES {
+        let mut path = path.as_os_str().to_owned();
+        path.push(suffix);
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<(), ProfileError> {
+    let folder = File::open(path).map_err(ProfileError::io_at(path))?;
+    sync_all(&[folder]).into_iter().collect::<io::Result<()>>().map_err(ProfileError::io_at(path))
 }
 
 fn read_key_file(path: &Path) -> Result<Zeroizing<String>, ProfileError> {
@@ -154,6 +257,7 @@ fn read_key_file(path: &Path) -> Result<Zeroizing<String>, ProfileError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
@@ -205,6 +309,41 @@ mod tests {
         assert!(Profile::import(&home, &file).is_err());
         assert_eq!(fs::read(key).unwrap(), content);
         assert!(!home.join(DATABASE_FILE).exists());
+    }
+
+    #[test]
+    fn an_import_that_was_cut_off_is_done_anew() {
+        let place = tempfile::tempdir().unwrap();
+        let (old, home, file) = (place.path().join("old"), place.path().join("home"), place.path().join("file"));
+        let moving = Profile::open(&old).unwrap();
+        let fingerprint = moving.identity().unwrap().fingerprint();
+        moving.export(&file).unwrap();
+        // Killed before the rename: a part of the draft with its journal, and the key.
+        fs::create_dir(&home).unwrap();
+        fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        for name in [DRAFT.to_owned(), format!("{DRAFT}-journal")] {
+            File::create(home.join(name)).unwrap().write_all(b"a part").unwrap();
+        }
+        read_exported_key(&file).unwrap().install_new(&home.join(IDENTITY_FOLDER)).unwrap();
+        let imported = Profile::import(&home, &file).unwrap();
+        assert_eq!(imported.identity().unwrap().fingerprint(), fingerprint);
+        drop(imported);
+        let drafts = fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(drafts.filter(|name| name.starts_with(DRAFT)).count(), 0);
+    }
+
+    #[test]
+    fn an_export_of_a_newer_release_leaves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let (old, home, file) = (place.path().join("old"), place.path().join("home"), place.path().join("file"));
+        let moving = Profile::open(&old).unwrap();
+        moving.identity().unwrap();
+        moving.export(&file).unwrap();
+        let newer = Connection::open(&file).unwrap();
+        newer.pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
+        drop(newer);
+        assert!(matches!(Profile::import(&home, &file), Err(ProfileError::TooNew { .. })));
+        assert!(!home.exists());
     }
 
     #[test]
