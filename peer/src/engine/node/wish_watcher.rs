@@ -280,8 +280,11 @@ impl WishWatcher {
     async fn handle_outcome(&mut self, wish: &Wish, file: WishMatch, outcome: WishFetchOutcome) {
         let is_stopped = self.busy.remove(&wish.number).is_some_and(|stop| stop.is_cancelled());
         let recorded = match outcome {
-            // By the user, who may resume it at once.
-            WishFetchOutcome::Failed(_) if is_stopped => Ok(()),
+            // By the user, who may have resumed it meanwhile: while it was busy, a look left it out.
+            WishFetchOutcome::Failed(_) if is_stopped => {
+                self.schedule(SETTLE_TIME);
+                Ok(())
+            }
             WishFetchOutcome::Done(folder) => {
                 let profile = self.me.profile.clone();
                 let (number, fetched) = (wish.number, file.clone());
