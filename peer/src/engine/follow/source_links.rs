@@ -1,6 +1,7 @@
 //! Links to the followed users: one to each, whatever number of their folders is followed, and what is asked over it.
 
 use std::collections::HashMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,7 +178,9 @@ impl SourceListing {
 
     fn add_file(&mut self, name: FileName, stat: FileStat) {
         // A user may list a name twice, and two names may be one in literal form: the first stays.
-        if self.state.files.insert(name.clone(), stat.hash).is_none() {
+        if let Entry::Vacant(vacant) = self.state.files.entry(name) {
+            let name = vacant.key().clone();
+            vacant.insert(stat.hash);
             self.files.insert(name, stat);
         }
     }
@@ -186,5 +189,28 @@ impl SourceListing {
     pub(super) fn take_file(&mut self, name: &FileName, local: FileName) -> Option<ListedFile> {
         let stat = self.files.remove(name).filter(|stat| !stat.stale && !stat.partial)?;
         Some(ListedFile { stat, local })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ContentHash;
+
+    use super::*;
+
+    fn stat(size: u64) -> FileStat {
+        let hash = ContentHash::of(&size.to_be_bytes());
+        let stat = serde_json::json!({ "name": "docs/a", "size": size, "hash": hash, "group_size": 1 << 20 });
+        serde_json::from_value(stat).unwrap()
+    }
+
+    #[test]
+    fn of_a_name_that_is_listed_twice_the_first_counts_in_all_respects() {
+        let mut listing = SourceListing::default();
+        let name: FileName = "a".parse().unwrap();
+        listing.add_file(name.clone(), stat(1));
+        listing.add_file(name.clone(), stat(2));
+        assert_eq!(listing.state.files[&name], listing.files[&name].hash);
+        assert_eq!(listing.files[&name].size, 1);
     }
 }
