@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use super::event_bus::EventBus;
 use super::fetch::FetchEvent;
-use super::node_event::NodeEvent;
+use super::node_event::{FileTransfer, NodeEvent};
 use super::progress_throttle::ProgressThrottle;
 use super::sends::accept_policy::MIN_FREE_BYTES;
 use super::size_format::format_size;
@@ -33,19 +33,45 @@ pub(super) fn on_own_runtime<T>(
     work: impl AsyncFnOnce(&mut (dyn FnMut(FetchEvent<'_>) + Send)) -> T,
 ) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut throttle, mut last) = (ProgressThrottle::new(Instant::now()), Instant::now());
-    let mut report = |event: FetchEvent<'_>| {
-        let now = Instant::now();
-        throttle.handle_event(&event, now);
-        // Whatever the event: a file that began within the first interval is reported by one of its next.
-        if now.duration_since(last) >= PROGRESS_INTERVAL {
-            last = now;
-            throttle.due_updates(now).into_iter().for_each(|transfer| events.send(NodeEvent::Transfer(transfer)));
-        }
-    };
-    let outcome = runtime.block_on(work(&mut report));
-    throttle.final_updates().into_iter().for_each(|transfer| events.send(NodeEvent::Transfer(transfer)));
+    let mut reporter = TransferReporter::new(events);
+    let outcome = runtime.block_on(work(&mut |event| reporter.handle_event(&event)));
+    reporter.finish();
     Ok(outcome)
+}
+
+/// Reports the progress of a fetch as events of the node, at intervals.
+pub(super) struct TransferReporter<'a> {
+    events: &'a EventBus,
+    throttle: ProgressThrottle,
+    reported_at: Instant,
+}
+
+impl<'a> TransferReporter<'a> {
+    /// Prepares for a fetch that begins.
+    pub(super) fn new(events: &'a EventBus) -> Self {
+        let now = Instant::now();
+        Self { events, throttle: ProgressThrottle::new(now), reported_at: now }
+    }
+
+    /// Takes an event of the fetch, and reports what is due.
+    pub(super) fn handle_event(&mut self, event: &FetchEvent<'_>) {
+        let now = Instant::now();
+        self.throttle.handle_event(event, now);
+        // Whatever the event: a file that began within the first interval is reported by one of its next.
+        if now.duration_since(self.reported_at) >= PROGRESS_INTERVAL {
+            self.reported_at = now;
+            send_transfers(self.events, self.throttle.due_updates(now));
+        }
+    }
+
+    /// Reports the rest after the fetch.
+    pub(super) fn finish(self) {
+        send_transfers(self.events, self.throttle.final_updates());
+    }
+}
+
+fn send_transfers(events: &EventBus, transfers: Vec<FileTransfer>) {
+    transfers.into_iter().for_each(|transfer| events.send(NodeEvent::Transfer(transfer)));
 }
 
 /// Stops a fetch before the disk of its destination is full.

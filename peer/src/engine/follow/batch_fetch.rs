@@ -1,7 +1,7 @@
 //! The fetching of a comparison: in batches, each of which is fetched beside the copy, placed and put on record.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::{ContentHash, FileName};
 
@@ -12,8 +12,7 @@ use super::followed_folder::{FollowedFolder, PlacedCopy};
 use super::source_links::SourceListing;
 use crate::engine::fetch::{FetchDestination, FetchEvent, FetchRequest, FileOutcome, ListedFile, fetch_listed};
 use crate::engine::follow_news::FollowChange;
-use crate::engine::node_event::NodeEvent;
-use crate::engine::progress_throttle::ProgressThrottle;
+use crate::engine::unattended_fetch::TransferReporter;
 use crate::engine::{Error, ErrorKind, run_blocking};
 use crate::profile::{FollowRecord, RecordedFile, RemovalConsent};
 use crate::sys::{FileStamp, FolderHandle};
@@ -26,7 +25,6 @@ const BATCH_BYTES: u64 = 256 << 20;
 const MIN_FREE_BYTES: u64 = 1 << 30;
 /// The wait for a user who goes offline in the middle.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A file on its way: what the plan says, and its name among those that are being fetched.
 struct FileOnWay {
@@ -124,16 +122,10 @@ impl FollowRound<'_> {
     ) -> (HashMap<FileName, Arrival>, Option<Error>) {
         let (from, destination) = (self.follow.of.user.clone().into(), FetchDestination::Folder(folder.staging_path()));
         let request = FetchRequest::new(from, Vec::new(), destination, SOURCE_TIMEOUT);
-        let (mut throttle, mut last) = (ProgressThrottle::new(Instant::now()), Instant::now());
+        let mut reporter = TransferReporter::new(self.events);
         let mut arrivals = HashMap::new();
         let mut report = |event: FetchEvent<'_>| {
-            let now = Instant::now();
-            if throttle.handle_event(&event, now) && now.duration_since(last) >= PROGRESS_INTERVAL {
-                last = now;
-                throttle.due_updates(now).into_iter().for_each(|transfer| {
-                    self.events.send(NodeEvent::Transfer(transfer));
-                });
-            }
+            reporter.handle_event(&event);
             let FetchEvent::Finished { report, .. } = event else { return };
             let Ok(name) = report.name.parse::<FileName>() else { return };
             let arrival = match (&report.outcome, &report.origin) {
@@ -149,7 +141,7 @@ impl FollowRound<'_> {
             arrivals.extend(arrival.map(|arrival| (name, arrival)));
         };
         let ended = fetch_listed(self.me, &request, listed, &mut report, self.cancel).await;
-        throttle.final_updates().into_iter().for_each(|transfer| self.events.send(NodeEvent::Transfer(transfer)));
+        reporter.finish();
         (arrivals, ended.error)
     }
 
