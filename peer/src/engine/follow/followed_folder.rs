@@ -39,6 +39,8 @@ const TRASH_DAYS: i64 = 30;
 const MAX_KEPT_NAMES: u32 = 1000;
 /// Attempts to place a file while somebody puts others in its place.
 const MAX_ATTEMPTS: u32 = 5;
+/// Folders that are open at once while they are synchronised with the disk.
+const SYNCED_AT_ONCE: usize = 64;
 
 /// The folder of a copy, by its handle.
 #[derive(Debug)]
@@ -296,13 +298,22 @@ impl FollowedFolder {
     /// # Errors
     /// [`Error::Disk`].
     pub(super) fn sync(&mut self) -> Result<(), Error> {
-        let mut folders = Vec::new();
-        for below in std::mem::take(&mut self.changed) {
-            let components = below.split('/').filter(|component| !component.is_empty());
-            // One that was removed meanwhile has nothing to keep.
-            folders.extend(self.enter(components, false).ok().flatten());
+        let changed: Vec<String> = std::mem::take(&mut self.changed).into_iter().collect();
+        // A renamed tree may have more folders than a process may have open.
+        for some in changed.chunks(SYNCED_AT_ONCE) {
+            let mut folders = Vec::with_capacity(some.len());
+            for below in some {
+                let components = below.split('/').filter(|component| !component.is_empty());
+                // One that was removed meanwhile has nothing to keep.
+                folders.extend(self.enter(components, false).ok().flatten());
+            }
+            self.sync_folders(&folders)?;
         }
-        folders.extend(self.enter(std::iter::empty(), false)?);
+        let root = self.enter(std::iter::empty(), false)?;
+        self.sync_folders(root.as_slice())
+    }
+
+    fn sync_folders(&self, folders: &[FolderHandle]) -> Result<(), Error> {
         let synced: io::Result<()> = sync_all(&folders.iter().collect::<Vec<_>>()).into_iter().collect();
         synced.map_err(Error::disk(&self.path))
     }

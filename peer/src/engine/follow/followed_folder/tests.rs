@@ -154,3 +154,15 @@ fn what_was_put_aside_is_not_lost() {
     bed.folder.dissolve();
     assert!(!path.join(STAGING).exists());
 }
+
+#[test]
+fn any_number_of_folders_is_synchronised() {
+    let mut bed = CopyBed::new();
+    // More than a process may have open, as a rule.
+    for number in 0..1200 {
+        fs::create_dir(bed.path(&format!("folder{number}"))).unwrap();
+        bed.folder.note_changed(&name(&format!("folder{number}/file")));
+    }
+    bed.folder.sync().unwrap();
+    assert!(bed.folder.changed.is_empty());
+}
