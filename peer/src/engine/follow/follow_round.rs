@@ -79,7 +79,7 @@ impl FollowRound<'_> {
             let user = &self.follow.of.user;
             self.note_reason(|| tr!("{user} lists what can't be a file", user));
         }
-        let folder = self.rearrange(folder, &mut plan, std::mem::take(&mut listing.folders)).await?;
+        let folder = self.rearrange(folder, &mut plan, std::mem::take(&mut listing.folders), &records).await?;
         self.fetch_all(folder, plan.fetches, records, listing).await?;
         Ok(self.outcome)
     }
@@ -110,17 +110,23 @@ impl FollowRound<'_> {
         mut folder: FollowedFolder,
         plan: &mut FollowPlan,
         folders: Vec<FileName>,
+        records: &FollowRecords,
     ) -> Result<FollowedFolder, Error> {
         let (moves, removals) = (std::mem::take(&mut plan.moves), std::mem::take(&mut plan.removals));
         let (profile, follow, confirmed) = (self.me.profile.clone(), self.follow.clone(), plan.confirmed);
+        let before: Vec<Option<FollowRecord>> = moves.iter().map(|(_, to, _)| records.get(to).cloned()).collect();
         let (folder, changes, failures) = run_blocking(move || {
             let (mut changes, mut failures) = (Vec::new(), Vec::new());
             folder.clear_trash(today());
-            for (from, to, file) in moves {
+            // On record before the moves: a file that a stop leaves without a record would pass for the user's own.
+            let pending: Vec<(&FileName, FollowRecord)> =
+                moves.iter().map(|(_, to, file)| (to, pending_record(file))).collect();
+            profile.put_follow_records(follow.number, pending.iter().map(|(to, record)| (*to, Some(record))))?;
+            for ((from, to, file), before) in moves.into_iter().zip(before) {
                 match folder.rename(&from, &to, &file) {
                     Ok(true) => changes.push((FollowChange::Moved { from, name: to }, file)),
-                    // Something changed since the plan: the next comparison decides again.
-                    Ok(false) => {}
+                    // Something changed since the plan: the next comparison decides again. What is there is no move's.
+                    Ok(false) => profile.put_follow_records(follow.number, [(&to, before.as_ref())])?,
                     Err(error) => failures.push((to, TranslatedText::of(&error))),
                 }
             }
@@ -181,6 +187,11 @@ impl FollowRound<'_> {
         let (number, user, folder) = (self.follow.number, self.follow.of.user.clone(), self.follow.of.folder.clone());
         self.events.send(NodeEvent::Follow(FollowNews { number, user, folder, change }));
     }
+}
+
+/// Returns the record of a name that a placed file is about to get.
+const fn pending_record(file: &RecordedFile) -> FollowRecord {
+    FollowRecord { file: None, pending: Some(file.hash), consent: RemovalConsent::Unasked }
 }
 
 /// Puts moves and removals on record.

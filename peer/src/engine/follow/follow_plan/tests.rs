@@ -71,12 +71,18 @@ impl ModelCopy {
             left > 0
         };
         for (from, to, _) in &plan.moves {
+            let hash = ContentHash::of(&self.files[from].0);
+            let pending = FollowRecord { file: None, pending: Some(hash), consent: RemovalConsent::Unasked };
+            self.records.insert(to.clone(), pending);
             if may() {
                 let file = self.files.remove(from).unwrap();
-                self.records.remove(from);
                 let content = file.0.clone();
                 self.files.insert(to.clone(), file);
-                self.record(to, &content);
+                // Else stopped between the move and its record.
+                if may() {
+                    self.records.remove(from);
+                    self.record(to, &content);
+                }
             }
         }
         for (name, _) in &plan.removals {
@@ -268,6 +274,24 @@ fn a_rename_is_a_move_however_many_files_it_concerns() {
     assert_eq!((plan.moves.len(), plan.removals.len(), plan.asked, plan.fetches.len()), (200, 0, 0, 0));
     copy.apply(&plan, &source.files, usize::MAX);
     assert!(source.files.iter().all(|(name, content)| copy.files[name].0 == *content));
+}
+
+#[test]
+fn a_move_that_was_not_recorded_is_recognised() {
+    let (mut source, mut copy) = in_step(1);
+    let (from, to) = (name(0), name(9));
+    let content = source.remove(&from).unwrap();
+    source.write(&to, content.clone());
+    let plan = copy.plan(&source.state(), true);
+    assert_eq!(plan.moves.len(), 1);
+    copy.apply(&plan, &source.files, 2);
+    assert!(copy.files.contains_key(&to) && copy.records.contains_key(&from), "it was stopped behind the move");
+    let again = copy.plan(&source.state(), true);
+    assert_eq!((again.moves.len(), again.removals.len(), again.fetches.len()), (0, 0, 0));
+    copy.apply(&again, &source.files, 9);
+    let file = copy.records[&to].file.unwrap();
+    assert!(file.is_placed && file.hash == ContentHash::of(&content), "the follow put it there");
+    assert!(!copy.records.contains_key(&from));
 }
 
 #[test]
