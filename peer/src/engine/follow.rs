@@ -33,6 +33,7 @@ use std::time::Duration;
 use shared::UserName;
 use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::follow_creation::{FollowOrder, begin_follow, end_follow, resume_follow};
@@ -52,6 +53,8 @@ pub const MAX_FOLLOWS_OF_USER: usize = 8;
 const MAX_COMPARISONS: usize = 4;
 /// Time for fetches to put away what they have when the node ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The wait until a follow is begun again whose task failed.
+const RESTART_PAUSE: Duration = Duration::from_secs(60);
 
 /// Runs the follows of the profile until the node stops. Blocking: hashing and disk writes must not delay the node, so that
 /// the follows have a thread and a runtime of their own.
@@ -81,13 +84,14 @@ struct FollowSupervisor {
     links: Arc<SourceLinks>,
     slots: Arc<Semaphore>,
     running: HashMap<i64, RunningFollow>,
-    tasks: JoinSet<i64>,
+    tasks: JoinSet<()>,
 }
 
 struct RunningFollow {
     follow: Follow,
     signals: FollowSignals,
     cancel: CancellationToken,
+    task: tokio::task::Id,
 }
 
 impl FollowSupervisor {
@@ -105,20 +109,35 @@ impl FollowSupervisor {
 
     async fn run(&mut self, waker: &FollowWaker) {
         let (mut events, mut hints) = (self.events.subscribe(), self.events.subscribe_catalogue());
+        let mut restart_at: Option<Instant> = None;
         loop {
             self.load().await;
             loop {
+                let restart_due = async {
+                    match restart_at {
+                        Some(at) => tokio::time::sleep_until(at).await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     () = self.stop.cancelled() => return,
                     () = waker.woken() => break,
-                    Some(ended) = self.tasks.join_next() => match ended {
-                        Ok(number) => {
+                    Some(ended) = self.tasks.join_next_with_id() => match ended {
+                        Ok((task, ())) => {
                             // Read anew: the follow may have been resumed while it ended.
-                            self.running.remove(&number);
+                            self.remove_ended(task);
                             break;
                         }
-                        Err(failure) => tracing::error!("a follow's task failed: {failure}"),
+                        Err(failure) => {
+                            tracing::error!("a follow's task failed: {failure}");
+                            self.remove_ended(failure.id());
+                            restart_at.get_or_insert(Instant::now() + RESTART_PAUSE);
+                        }
                     },
+                    () = restart_due => {
+                        restart_at = None;
+                        break;
+                    }
                     event = events.recv() => match event {
                         Ok(NodeEvent::Presence { user, online: true }) => self.look(|of| *of == user),
                         Ok(NodeEvent::Online { .. }) | Err(broadcast::error::RecvError::Lagged(_)) => {
@@ -190,12 +209,13 @@ impl FollowSupervisor {
             signals: signals.clone(),
             cancel: cancel.clone(),
         };
-        let number = follow.number;
-        self.tasks.spawn(async move {
-            runner.run().await;
-            number
-        });
-        self.running.insert(number, RunningFollow { follow, signals, cancel });
+        let task = self.tasks.spawn(runner.run()).id();
+        self.running.insert(follow.number, RunningFollow { follow, signals, cancel, task });
+    }
+
+    /// Forgets the follow of a task that ended, in whichever way.
+    fn remove_ended(&mut self, task: tokio::task::Id) {
+        self.running.retain(|_, running| running.task != task);
     }
 
     async fn end(&mut self) {
