@@ -14,6 +14,7 @@
 //! | follows of a profile, and of one user | [`MAX_FOLLOWS`], [`MAX_FOLLOWS_OF_USER`] | refused |
 //! | files of a follow | 100,000, which is what one user can share | the listing is refused |
 //! | comparisons at once | `MAX_COMPARISONS` | they wait |
+//! | batches of files of one user that are fetched at once | `MAX_FETCHES_OF_USER` | the follows of that user take turns |
 //! | links | one to each followed user | |
 //! | what is removed, and for how long it is kept | `follow_plan`, `followed_folder` | |
 
@@ -51,6 +52,8 @@ pub const MAX_FOLLOWS: usize = 32;
 pub const MAX_FOLLOWS_OF_USER: usize = 8;
 /// Comparisons at once.
 const MAX_COMPARISONS: usize = 4;
+/// Batches of files of one user that are fetched at once.
+const MAX_FETCHES_OF_USER: usize = 2;
 /// Time for fetches to put away what they have when the node ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The wait until a follow is begun again whose task failed.
@@ -83,6 +86,8 @@ struct FollowSupervisor {
     stop: CancellationToken,
     links: Arc<SourceLinks>,
     slots: Arc<Semaphore>,
+    /// The permits for fetches from each user who was followed since the node began.
+    fetch_turns: HashMap<UserName, Arc<Semaphore>>,
     running: HashMap<i64, RunningFollow>,
     tasks: JoinSet<()>,
 }
@@ -102,6 +107,7 @@ impl FollowSupervisor {
             stop: stop.child_token(),
             links: Arc::new(SourceLinks::new(me)?),
             slots: Arc::new(Semaphore::new(MAX_COMPARISONS)),
+            fetch_turns: HashMap::new(),
             running: HashMap::new(),
             tasks: JoinSet::new(),
         })
@@ -200,12 +206,15 @@ impl FollowSupervisor {
 
     fn start(&mut self, follow: Follow) {
         let (signals, cancel) = (FollowSignals::default(), self.stop.child_token());
+        let new_turns = || Arc::new(Semaphore::new(MAX_FETCHES_OF_USER));
+        let fetch_turns = self.fetch_turns.entry(follow.of.user.clone()).or_insert_with(new_turns).clone();
         let runner = FollowRunner {
             me: self.me.clone(),
             number: follow.number,
             events: self.events.clone(),
             links: self.links.clone(),
             slots: self.slots.clone(),
+            fetch_turns,
             signals: signals.clone(),
             cancel: cancel.clone(),
         };

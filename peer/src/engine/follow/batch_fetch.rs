@@ -8,6 +8,7 @@ use shared::{ContentHash, FileName};
 use super::copy_fault::CopyFault;
 use super::follow_plan::PlannedFetch;
 use super::follow_round::{FollowRecords, FollowRound};
+use super::follow_runner::take_permit;
 use super::followed_folder::{FollowedFolder, PlacedCopy};
 use super::source_links::SourceListing;
 use crate::engine::fetch::{FetchDestination, FetchEvent, FetchRequest, FileOutcome, ListedFile, fetch_listed};
@@ -102,7 +103,13 @@ impl FollowRound<'_> {
             Ok(profile.put_follow_records(number, pending.iter().map(|(name, record)| (name, Some(record))))?)
         })
         .await?;
+        let turn = tokio::select! {
+            () = self.cancel.cancelled() => return Err(Error::Interrupted),
+            turn = take_permit(self.fetch_turns) => turn?,
+        };
         let (arrivals, error) = self.fetch_listed(&folder, listed).await;
+        // Another follow of the same user fetches while this one places what came.
+        drop(turn);
         let is_whole = arrivals.len() == on_way.len();
         let folder = self.place_all(folder, on_way, arrivals, records).await?;
         match error {

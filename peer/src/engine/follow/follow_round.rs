@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use localization::tr;
 use shared::FileName;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::follow_plan::{FollowPlan, FollowRules, plan_follow};
@@ -37,6 +38,10 @@ pub(super) struct FollowRound<'a> {
     pub(super) follow: &'a Follow,
     pub(super) events: &'a EventBus,
     pub(super) cancel: &'a CancellationToken,
+    /// The permit for the comparison, given back before the fetch: that takes as long as its source likes.
+    pub(super) slot: Option<SemaphorePermit<'a>>,
+    /// Permits for fetches from the source.
+    pub(super) fetch_turns: &'a Semaphore,
     /// Told with the number of files that are still to come.
     pub(super) progress: &'a mut (dyn FnMut(usize) + Send),
     pub(super) totals: &'a mut FollowTotals,
@@ -80,6 +85,9 @@ impl FollowRound<'_> {
             self.note_reason(|| tr!("{user} lists what can't be a file", user));
         }
         let folder = self.rearrange(folder, &mut plan, std::mem::take(&mut listing.folders), &records).await?;
+        self.slot = None;
+        // What is kept meanwhile is only what the fetch needs, as any number of follows may fetch.
+        listing.keep_files(plan.fetches.iter().map(|fetch| &fetch.name));
         self.fetch_all(folder, plan.fetches, records, listing).await?;
         Ok(self.outcome)
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use localization::tr;
 use rand::Rng;
 use shared::account_name::shell_operand;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::follow_round::{FollowRecords, FollowRound, RoundOutcome};
@@ -45,6 +45,8 @@ pub(super) struct FollowRunner {
     pub(super) links: Arc<SourceLinks>,
     /// Permits for comparisons.
     pub(super) slots: Arc<Semaphore>,
+    /// Permits for fetches from the source, one for a batch.
+    pub(super) fetch_turns: Arc<Semaphore>,
     pub(super) signals: FollowSignals,
     pub(super) cancel: CancellationToken,
 }
@@ -82,8 +84,10 @@ impl FollowRunner {
                 Ok(_) => return,
                 Err(error) => {
                     tracing::error!("a follow could not be read: {error}");
-                    tokio::time::sleep(backoff.next_delay()).await;
-                    continue;
+                    tokio::select! {
+                        () = self.cancel.cancelled() => return,
+                        () = tokio::time::sleep(backoff.next_delay()) => continue,
+                    }
                 }
             };
             // A fetch under way observes the cancellation itself, and puts away what it has.
@@ -137,7 +141,7 @@ impl FollowRunner {
             memory.subscription = self.until_cancelled(ChangeSubscription::open(&link)).await?;
         }
         // Only now: whoever can't be reached keeps no slot from the others.
-        let _slot = self.slots.acquire().await;
+        let slot = self.until_cancelled(async { take_permit(&self.slots).await }).await?;
         let begun = Instant::now();
         let (profile, number) = (self.me.profile.clone(), self.number);
         let records = run_blocking(move || Ok(profile.follow_records(number)?)).await?;
@@ -169,6 +173,8 @@ impl FollowRunner {
             follow,
             events: &self.events,
             cancel: &self.cancel,
+            slot: Some(slot),
+            fetch_turns: &self.fetch_turns,
             progress: &mut progress,
             totals: &mut memory.totals,
             told: &mut memory.told,
@@ -229,7 +235,10 @@ impl FollowRunner {
         };
         if lost {
             memory.subscription = None;
-            tokio::time::sleep(RECONNECT_PAUSE).await;
+            tokio::select! {
+                () = self.cancel.cancelled() => {}
+                () = tokio::time::sleep(RECONNECT_PAUSE) => {}
+            }
         }
         !lost
     }
@@ -286,6 +295,11 @@ impl FollowRunner {
             }
         }
     }
+}
+
+/// Waits for a permit of a semaphore that is never closed.
+pub(super) async fn take_permit(of: &Semaphore) -> Result<SemaphorePermit<'_>, Error> {
+    of.acquire().await.map_err(|why| Error::Internal(why.to_string()))
 }
 
 /// True for an error of this side, about which the source can do nothing.

@@ -185,6 +185,11 @@ impl SourceListing {
         }
     }
 
+    /// Forgets all but these files.
+    pub(super) fn keep_files<'a>(&mut self, names: impl Iterator<Item = &'a FileName>) {
+        self.files = names.filter_map(|name| self.files.remove_entry(name)).collect();
+    }
+
     /// Takes a listed file, to be fetched under this name. `None` while its user hashes it anew, which is a change to come.
     pub(super) fn take_file(&mut self, name: &FileName, local: FileName) -> Option<ListedFile> {
         let stat = self.files.remove(name).filter(|stat| !stat.stale && !stat.partial)?;
