@@ -20,6 +20,15 @@ pub enum SpaceShortage {
         /// The bytes that are free.
         free: u64,
     },
+    /// Too few free bytes beside those that are to stay free.
+    Reserve {
+        /// The bytes that are needed.
+        needed: u64,
+        /// The bytes that are free.
+        free: u64,
+        /// The bytes that are to stay free.
+        kept: u64,
+    },
     /// Too few free inodes, whatever the sizes of the files.
     Files {
         /// The number of new files.
@@ -29,12 +38,25 @@ pub enum SpaceShortage {
     },
 }
 
+impl SpaceShortage {
+    /// Returns the shortage of bytes on a disk of which `kept` are to stay free.
+    pub(super) const fn of_bytes(needed: u64, free: u64, kept: u64) -> Self {
+        if kept == 0 { Self::Bytes { needed, free } } else { Self::Reserve { needed, free, kept } }
+    }
+}
+
 impl fmt::Display for SpaceShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Bytes { needed, free } => {
                 f.write_str(&tr!("need {needed}, {free} free", needed = format_size(needed), free = format_size(free)))
             }
+            Self::Reserve { needed, free, kept } => f.write_str(&tr!(
+                "{free} are free; {needed} are to come, and {kept} stay free",
+                free = format_size(free),
+                needed = format_size(needed),
+                kept = format_size(kept)
+            )),
             Self::Files { needed, free } => {
                 f.write_str(&tr!("need {needed} new files, {free} left (no free inodes)", needed, free))
             }

@@ -39,8 +39,17 @@ pub async fn take_send(
     report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
     cancel: &CancellationToken,
 ) -> FetchReport {
-    let request = fetch_request(waiting, folder);
-    let mut ended = Box::pin(fetch(me, &request, report, cancel)).await;
+    take_send_by(me, waiting, &fetch_request(waiting, folder, None), report, cancel).await
+}
+
+async fn take_send_by(
+    me: &LocalUser,
+    waiting: &IncomingSend,
+    request: &FetchRequest,
+    report: &mut (dyn FnMut(FetchEvent<'_>) + Send),
+    cancel: &CancellationToken,
+) -> FetchReport {
+    let mut ended = Box::pin(fetch(me, request, report, cancel)).await;
     // Only when all of it is in place: a receipt isn't taken back.
     if ended.error.is_none() {
         ended.error = settle(me, waiting, ReceiptOutcome::Done).await.err();
@@ -90,9 +99,11 @@ pub async fn accept_by_rule(
         watch.handle_event(&event);
         report(event);
     };
-    let ended = take_send(me, waiting, &folder, &mut watched, &own_cancel).await;
+    let request = fetch_request(waiting, &folder, Some(MIN_FREE_BYTES));
+    let ended = take_send_by(me, waiting, &request, &mut watched, &own_cancel).await;
     match ended.error {
         None => AutoAcceptOutcome::Done(folder),
+        Some(error @ Error::InsufficientSpace { .. }) => AutoAcceptOutcome::Held(TranslatedText::of(&error)),
         Some(Error::Interrupted) if watch.is_full() => {
             AutoAcceptOutcome::Held(TranslatedText::new(|| disk_words(MIN_FREE_BYTES)))
         }
@@ -178,12 +189,13 @@ fn hold_words(reason: &HoldReason) -> String {
 }
 
 /// Returns the request that fetches exactly what was announced, from its sender alone.
-fn fetch_request(waiting: &IncomingSend, folder: &Path) -> FetchRequest {
+fn fetch_request(waiting: &IncomingSend, folder: &Path, kept_free: Option<u64>) -> FetchRequest {
     let names = vec![RequestedName::for_text(literal_text(&waiting.send))];
     let destination = FetchDestination::Folder(folder.to_owned());
     FetchRequest {
         sources: SourcePolicy::Only(Vec::new()),
         expected: Some(waiting.send.clone()),
+        kept_free,
         ..FetchRequest::new(waiting.from.clone().into(), names, destination, SOURCE_TIMEOUT)
     }
 }

@@ -12,7 +12,7 @@ use super::event_bus::EventBus;
 use super::fetch::{FetchDestination, FetchEvent, FetchRequest, RequestedName, fetch as fetch_files};
 use super::send_intake::check_accept_folder;
 use super::sends::accept_policy::MIN_FREE_BYTES;
-use super::unattended_fetch::{DiskWatch, disk_words, free_bytes, on_own_runtime};
+use super::unattended_fetch::{DiskWatch, disk_words, on_own_runtime};
 use super::wishes::WishFetchOutcome;
 use super::{Error, ErrorKind, LocalUser};
 use crate::profile::{Wish, WishMatch};
@@ -34,11 +34,6 @@ pub fn fetch_wished(
         Ok(folder) => folder,
         Err(error) => return WishFetchOutcome::Held(TranslatedText::of(&error)),
     };
-    if let Some(free) = free_bytes(&folder)
-        && free < file.size.saturating_add(MIN_FREE_BYTES)
-    {
-        return WishFetchOutcome::Held(TranslatedText::new(|| disk_words(free)));
-    }
     let mut watch = DiskWatch::new(folder.clone(), cancel);
     let (own_cancel, request) = (watch.cancel_token(), fetch_request(file, FetchDestination::Folder(folder.clone())));
     let ended = on_own_runtime(events, async |report| {
@@ -73,6 +68,8 @@ fn fetch_request(file: &WishMatch, destination: FetchDestination) -> FetchReques
     FetchRequest {
         // The name alone may stand for another content by now.
         expected: Some(FileSend { name: name.clone(), kind: SendKind::File, files: 1, size: *size, hash: *hash }),
+        // The fetch looks at what is to come: a part of the file may be there already.
+        kept_free: Some(MIN_FREE_BYTES),
         ..FetchRequest::new(by.clone().into(), names, destination, SOURCE_TIMEOUT)
     }
 }

@@ -93,7 +93,7 @@ impl<'a> FetchDriver<'a> {
         times.extend(self.request.folder_times.iter().cloned());
         let planned =
             target_planning::plan_targets(self.request, resolved, &mut self.session.report, self.cancel).await;
-        let PlannedJobs { jobs, stale_files, mut planner, error } = planned;
+        let PlannedJobs { jobs, stale_files, mut planner, error, .. } = planned;
         // Recorded even if the fetch ends early: a later attempt sets them then.
         self.session.report.set_folder_times(times.clone());
         if let Some(error) = error {
@@ -140,7 +140,7 @@ impl<'a> FetchDriver<'a> {
             jobs = self.restat_changed(changed).await;
             let fresh = self.restat_stale(std::mem::take(&mut stale_files)).await;
             if let Some(planner) = planner.take().filter(|_| !fresh.is_empty()) {
-                let mut planned = PlannedJobs::default();
+                let mut planned = PlannedJobs::new(self.request);
                 let outcome =
                     planned.plan_on_disk(planner, fresh, Vec::new(), &mut self.session.report, self.cancel).await;
                 jobs.extend(planned.jobs);

@@ -43,6 +43,9 @@ pub struct FetchRequest {
     /// The names must lead to exactly this, and nothing of it may be hidden or executable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<FileSend>,
+    /// Bytes that stay free on each disk; `None`: it may be filled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_free: Option<u64>,
 }
 
 impl FetchRequest {
@@ -70,6 +73,7 @@ impl FetchRequest {
             folder_times: Vec::new(),
             arrived: Vec::new(),
             expected: None,
+            kept_free: None,
         }
     }
 }

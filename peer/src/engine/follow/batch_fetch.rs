@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use shared::{ContentHash, FileName};
 
-use super::copy_fault::CopyFault;
 use super::follow_plan::PlannedFetch;
 use super::follow_round::{FollowRecords, FollowRound};
 use super::follow_runner::take_permit;
@@ -13,17 +12,16 @@ use super::followed_folder::{FollowedFolder, PlacedCopy};
 use super::source_links::SourceListing;
 use crate::engine::fetch::{FetchDestination, FetchEvent, FetchRequest, FileOutcome, ListedFile, fetch_listed};
 use crate::engine::follow_news::FollowChange;
+use crate::engine::sends::accept_policy::MIN_FREE_BYTES;
 use crate::engine::unattended_fetch::TransferReporter;
 use crate::engine::{Error, ErrorKind, run_blocking};
 use crate::profile::{FollowRecord, RecordedFile, RemovalConsent};
-use crate::sys::{FileStamp, FolderHandle};
+use crate::sys::FileStamp;
 use crate::util::TranslatedText;
 
 /// Files and bytes that are fetched before they are placed together.
 const BATCH_FILES: usize = 500;
 const BATCH_BYTES: u64 = 256 << 20;
-/// Bytes that stay free on the disk.
-const MIN_FREE_BYTES: u64 = 1 << 30;
 /// The wait for a user who goes offline in the middle.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -75,7 +73,7 @@ impl FollowRound<'_> {
             }
             left -= listed.len();
             if !listed.is_empty() {
-                folder = self.fetch_batch(folder, on_way, listed, bytes, &mut records).await?;
+                folder = self.fetch_batch(folder, on_way, listed, &mut records).await?;
             }
         }
         Ok(())
@@ -86,10 +84,8 @@ impl FollowRound<'_> {
         folder: FollowedFolder,
         on_way: HashMap<FileName, FileOnWay>,
         listed: Vec<ListedFile>,
-        bytes: u64,
         records: &mut FollowRecords,
     ) -> Result<FollowedFolder, Error> {
-        check_space(&folder, bytes)?;
         let pending: Vec<(FileName, FollowRecord)> = on_way
             .values()
             .map(|FileOnWay { planned, hash, .. }| {
@@ -128,7 +124,9 @@ impl FollowRound<'_> {
         listed: Vec<ListedFile>,
     ) -> (HashMap<FileName, Arrival>, Option<Error>) {
         let (from, destination) = (self.follow.of.user.clone().into(), FetchDestination::Folder(folder.staging_path()));
-        let request = FetchRequest::new(from, Vec::new(), destination, SOURCE_TIMEOUT);
+        // The fetch looks at what is to come: the rest of a file may have its place on the disk already.
+        let kept_free = Some(MIN_FREE_BYTES);
+        let request = FetchRequest { kept_free, ..FetchRequest::new(from, Vec::new(), destination, SOURCE_TIMEOUT) };
         let mut reporter = TransferReporter::new(self.events);
         let mut arrivals = HashMap::new();
         let mut report = |event: FetchEvent<'_>| {
@@ -218,17 +216,4 @@ const fn placed_record(stamp: FileStamp, hash: ContentHash) -> FollowRecord {
 fn staged_name(name: &FileName, hash: &ContentHash) -> String {
     let name = ContentHash::of(name.as_str().as_bytes()).to_string();
     format!("{}-{}", &name[..16], &hash.to_string()[..16])
-}
-
-fn check_space(folder: &FollowedFolder, bytes: u64) -> Result<(), Error> {
-    let path = folder.staging_path();
-    let free = FolderHandle::open(&path).and_then(|folder| folder.free_space()).ok().and_then(|free| free.bytes);
-    match free {
-        Some(free) if free < bytes.saturating_add(MIN_FREE_BYTES) => {
-            let fault = CopyFault::NoSpace { free, needed: bytes, kept: MIN_FREE_BYTES };
-            Err(Error::disk(&path)(std::io::Error::other(fault)))
-        }
-        // Where the free space isn't known, the disk itself says that it is full.
-        _ => Ok(()),
-    }
 }

@@ -2,8 +2,6 @@
 
 use localization::tr;
 
-use crate::engine::size_format::format_size;
-
 /// What is wrong with the folder of a copy: the cause within an error of the disk, which is put into words for each reader.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CopyFault {
@@ -16,14 +14,4 @@ pub(super) enum CopyFault {
     Unsteady,
     #[error("{}", tr!("the trash has too many files of that name: empty it"))]
     TrashFull,
-    #[error(
-        "{}",
-        tr!(
-            "{free} are free; {needed} are to come, and {kept} stay free",
-            free = format_size(*.free),
-            needed = format_size(*.needed),
-            kept = format_size(*.kept)
-        )
-    )]
-    NoSpace { free: u64, needed: u64, kept: u64 },
 }

@@ -92,8 +92,10 @@ pub fn decide(query: AcceptQuery<'_>) -> Result<(), HoldReason> {
     if u64::from(send.files) > left {
         return Err(HoldReason::Files { left });
     }
+    // A part of one that was begun has its place on the disk already: its fetch looks at what is to come.
+    let is_begun = accepted.iter().any(|other| other.id == id);
     match free {
-        Some(free) if free < send.size.saturating_add(MIN_FREE_BYTES) => Err(HoldReason::Disk { free }),
+        Some(free) if !is_begun && free < send.size.saturating_add(MIN_FREE_BYTES) => Err(HoldReason::Disk { free }),
         _ => Ok(()),
     }
 }
@@ -163,6 +165,9 @@ mod tests {
         let with = |free| decide(AcceptQuery { free: Some(free), ..query(&send, &[]) });
         assert_eq!(with(GIB + 50), Ok(()));
         assert_eq!(with(GIB + 49), Err(HoldReason::Disk { free: GIB + 49 }));
+        let begun = [AcceptedSend { id: id(0), at: 1, files: 1, bytes: 50 }];
+        let again = AcceptQuery { free: Some(GIB), ..query(&send, &begun) };
+        assert_eq!(decide(again), Ok(()), "of one that was begun the fetch knows what is to come");
     }
 
     #[test]

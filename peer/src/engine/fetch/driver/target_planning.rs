@@ -35,6 +35,8 @@ pub(super) struct PlannedJobs {
     pub(super) planner: Option<Box<TargetPlanner>>,
     /// The error that keeps the whole fetch from starting.
     pub(super) error: Option<Error>,
+    /// Bytes that stay free on each disk.
+    kept_free: u64,
 }
 
 /// Plans the target of each file. Settles files that exist already or have no possible target.
@@ -49,7 +51,7 @@ pub(super) async fn plan_targets(
     let planner = run_blocking(move || TargetPlanner::prepare(&of, &looked_at)).await;
     // The task is over, and nobody else holds it.
     let resolved = Arc::into_inner(resolved).unwrap_or_default();
-    let mut placed = PlannedJobs::default();
+    let mut placed = PlannedJobs::new(request);
     let ResolvedRequest { files: wanted, folders, missing, .. } = resolved;
     for (name, error) in missing {
         report.fail(name.clone(), 0, Some(RequestedName::for_text(name)), error);
@@ -77,6 +79,11 @@ pub(super) async fn plan_targets(
 }
 
 impl PlannedJobs {
+    /// Returns no jobs yet, for this request.
+    pub(super) fn new(request: &FetchRequest) -> Self {
+        Self { kept_free: request.kept_free.unwrap_or(0), ..Self::default() }
+    }
+
     fn plan_stream(&mut self, files: Vec<ResolvedFile>, report: &mut FetchReportBuilder<'_>) {
         for ResolvedFile { owner, stat, layout, .. } in files {
             if layout.group_bytes() <= MAX_STREAMED_GROUP_BYTES {
@@ -126,7 +133,8 @@ impl PlannedJobs {
     async fn check_free_space(&mut self) -> Result<(), Error> {
         let jobs = Arc::new(std::mem::take(&mut self.jobs));
         let looked_at = jobs.clone();
-        let checked = run_blocking(move || check_free_space(&looked_at)).await;
+        let kept = self.kept_free;
+        let checked = run_blocking(move || check_free_space(&looked_at, kept)).await;
         self.jobs = Arc::unwrap_or_clone(jobs);
         checked
     }
@@ -281,7 +289,7 @@ fn report_colliding_names(files: &[ResolvedFile], report: &mut FetchReportBuilde
 }
 
 /// Fails if the disks can't hold the files. The destination may span several disks, so needs are summed per device.
-fn check_free_space(jobs: &[FileJob]) -> Result<(), Error> {
+fn check_free_space(jobs: &[FileJob], kept: u64) -> Result<(), Error> {
     let mut disks: HashMap<u64, SpaceRequirement> = HashMap::new();
     // One look per folder and not per file: a fetch may have 100,000 files in few folders.
     let mut folders: HashMap<String, Option<u64>> = HashMap::new();
@@ -308,7 +316,7 @@ fn check_free_space(jobs: &[FileJob]) -> Result<(), Error> {
             needed.files += u64::from(held == 0 && !target.can_replace());
         }
     }
-    disks.into_values().try_for_each(SpaceRequirement::check)
+    disks.into_values().try_for_each(|disk| disk.check(kept))
 }
 
 /// The space that a fetch needs on one disk.
@@ -324,13 +332,15 @@ struct SpaceRequirement {
 }
 
 impl SpaceRequirement {
-    fn check(self) -> Result<(), Error> {
+    /// Fails if the disk can't hold the files and have `kept` bytes left.
+    fn check(self, kept: u64) -> Result<(), Error> {
         let Self { free: room, folder, path, bytes, bytes_with_holes, files } = self;
+        let lacks = |free: u64, bytes: u64| bytes > 0 && free < bytes.saturating_add(kept);
         let shortage = match (room.bytes, room.files) {
-            (Some(free), _) if free < bytes => SpaceShortage::Bytes { needed: bytes, free },
+            (Some(free), _) if lacks(free, bytes) => SpaceShortage::of_bytes(bytes, free, kept),
             // Tried only if the answer matters: it takes a probe file on the disk.
-            (Some(free), _) if free < bytes_with_holes && !folder.can_store_holes() => {
-                SpaceShortage::Bytes { needed: bytes_with_holes, free }
+            (Some(free), _) if lacks(free, bytes_with_holes) && !folder.can_store_holes() => {
+                SpaceShortage::of_bytes(bytes_with_holes, free, kept)
             }
             (_, Some(free)) if free < files => SpaceShortage::Files { needed: files, free },
             _ => return Ok(()),
