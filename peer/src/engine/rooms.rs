@@ -24,6 +24,7 @@
 //! | pushed messages that wait for one member | 256 | the copies are compared |
 //! | pushed messages that a member has not answered | 64 | the next ones wait |
 //! | members pulled at once, a room | 2, for 20 s each | the others wait for their turn |
+//! | comparisons for messages that are missing | after 10 s, then at growing pauses of up to 60 s | |
 //! | time for a reply of a member, and for it to read ours | 20 s | the stream ends, and is opened again later |
 //! | rooms of which the tracker's records are awaited | 1,024 | further ones are not asked about |
 //! | callers who are no members, remembered | 1,024 | further ones are refused |

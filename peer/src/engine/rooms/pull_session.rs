@@ -67,6 +67,7 @@ impl PullSession {
         member: Fingerprint,
     ) -> Option<(Self, RoomStreamRequest)> {
         let mine = registry.summary(room)?;
+        registry.outlets().note_comparison(room, &member);
         let session = Self {
             room,
             member,
@@ -127,6 +128,8 @@ impl PullSession {
     /// Ends the comparison before the member had nothing more. Returns true if anything new came; what is left is then
     /// asked for in a further comparison.
     pub(super) fn interrupt(self, registry: &mut RoomRegistry) -> bool {
+        // Whoever had a whole turn must not keep others from what comes behind a gap.
+        registry.note_asked(self.room, self.member);
         if self.has_news {
             registry.outlets().compare_with_all(self.room);
         }

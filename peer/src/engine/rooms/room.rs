@@ -74,6 +74,8 @@ pub(super) enum RunOrigin<'a> {
         leads_to_cut: bool,
         /// Members with a link.
         reachable: &'a BTreeSet<Fingerprint>,
+        /// The time, by the clock that never goes back.
+        at: Instant,
     },
     /// Passed on unasked, or written here.
     Single,
@@ -238,7 +240,7 @@ impl Room {
             let floor = self.log.floor(&author);
             let change = match origin {
                 RunOrigin::Pulled { leads_to_cut: true, .. } => self.log.insert_toward_cut(&run, &self.members, now),
-                RunOrigin::Pulled { reachable, .. } if self.may_skip_gap(&author, reachable, now) => {
+                RunOrigin::Pulled { reachable, at, .. } if self.may_skip_gap(&author, reachable, at) => {
                     self.log.insert_after_gap(&run, &self.members, now)
                 }
                 RunOrigin::Pulled { .. } | RunOrigin::Single => self.log.insert(&run, &self.members, now),
@@ -251,8 +253,8 @@ impl Room {
                 Some(RunRefusal::NeedsEarlier) => {
                     taken.needs_earlier = true;
                     // A pushed message doesn't tell what its sender has before it.
-                    if let RunOrigin::Pulled { member, .. } = origin {
-                        self.gap_search.note_missing(author, member, now);
+                    if let RunOrigin::Pulled { member, at, .. } = origin {
+                        self.gap_search.note_missing(author, member, at);
                     }
                 }
                 Some(RunRefusal::NeedsRecords) => taken.needs_records = true,
@@ -328,6 +330,16 @@ impl Room {
         self.gap_search.is_searching()
     }
 
+    /// Returns true if all of `reachable` are to be compared with anew, for messages that are missing.
+    pub(super) fn begin_search_round(&mut self, reachable: &BTreeSet<Fingerprint>, now: Instant) -> bool {
+        self.gap_search.begin_round(reachable, now)
+    }
+
+    /// Notes that `member` was asked for all that it has.
+    pub(super) fn note_asked(&mut self, member: Fingerprint) {
+        self.gap_search.note_asked(member);
+    }
+
     /// Notes that `member` has our messages up to `number`. Returns true if that was not known.
     pub(super) fn note_delivered(&mut self, member: Fingerprint, number: u64) -> bool {
         member != self.me && self.delivery.note(member, number)
@@ -355,7 +367,7 @@ impl Room {
         self.is_own_chain_known = true;
     }
 
-    fn may_skip_gap(&self, author: &Fingerprint, reachable: &BTreeSet<Fingerprint>, now: u64) -> bool {
+    fn may_skip_gap(&self, author: &Fingerprint, reachable: &BTreeSet<Fingerprint>, now: Instant) -> bool {
         let has_none = || self.log.cut(author).number == 0;
         // A member who may not read what is older begins in the middle of every chain.
         (self.reads_since_join() && has_none()) || self.gap_search.is_exhausted(author, reachable, now)
@@ -407,6 +419,8 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
     use rooms::{HistoryVisibility, MembershipRecord};
     use shared::RoomId;
@@ -453,9 +467,11 @@ mod tests {
         }
         let [bob, carol] = [2, 3].map(|seed| keys(seed).1.fingerprint());
         let reachable = BTreeSet::from([bob, carol]);
+        let start = Instant::now();
         let mut offer = |run: &MessageRun, member, now| {
             let mut step = RoomStep::default();
-            let origin = RunOrigin::Pulled { member, leads_to_cut: false, reachable: &reachable };
+            let at = start + Duration::from_millis(now);
+            let origin = RunOrigin::Pulled { member, leads_to_cut: false, reachable: &reachable, at };
             (reader.take_runs(vec![run.clone()], origin, now, &mut step), step.news)
         };
         // Whoever withholds the beginning is not the only one to be asked, and not for ever.

@@ -25,13 +25,16 @@ pub(super) struct RoomOutlet {
     /// Our and the member's digest after a comparison that brought nothing: two members may differ for good in what they
     /// keep, and would compare without end.
     pub(super) settled: Option<(RoomDigest, RoomDigest)>,
+    /// True from the demand for a comparison that ends for no earlier one to its beginning.
+    is_new_comparison_due: bool,
 }
 
 impl RoomOutlet {
     /// Returns the outlet to a member, and the queue of what goes over it.
     pub(super) fn open(member: Fingerprint) -> (Self, mpsc::Receiver<RoomPush>) {
         let (pushes, queue) = mpsc::channel(PUSH_QUEUE);
-        (Self { member, pushes, compare: Arc::new(Notify::new()), settled: None }, queue)
+        let compare = Arc::new(Notify::new());
+        (Self { member, pushes, compare, settled: None, is_new_comparison_due: false }, queue)
     }
 }
 
@@ -75,6 +78,22 @@ impl RoomOutlets {
         }
     }
 
+    /// Makes the streams to all members compare both copies, those as well that are settled: a member may be asked
+    /// again for what was refused before.
+    pub(super) fn compare_anew_with_all(&mut self, room: RoomId) {
+        for outlet in self.open_outlets(room) {
+            (outlet.settled, outlet.is_new_comparison_due) = (None, true);
+            outlet.compare.notify_one();
+        }
+    }
+
+    /// Notes that a comparison with a member begins.
+    pub(super) fn note_comparison(&mut self, room: RoomId, member: &Fingerprint) {
+        for outlet in self.open_outlets(room).iter_mut().filter(|outlet| outlet.member == *member) {
+            outlet.is_new_comparison_due = false;
+        }
+    }
+
     /// Notes the digests after a comparison with a member that brought nothing; `None` after one that did.
     pub(super) fn note_settled(
         &mut self,
@@ -83,7 +102,8 @@ impl RoomOutlets {
         settled: Option<(RoomDigest, RoomDigest)>,
     ) {
         for outlet in self.open_outlets(room).iter_mut().filter(|outlet| outlet.member == *member) {
-            outlet.settled = settled;
+            // What began before the demand is no answer to it.
+            outlet.settled = settled.filter(|_| !outlet.is_new_comparison_due);
         }
     }
 

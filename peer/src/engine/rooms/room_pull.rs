@@ -36,7 +36,12 @@ pub(in crate::engine) async fn run_room_stream(
     let member = link.fingerprint();
     let mut stream = RoomStream::open(&link, rooms.clone(), room, pulls).await?;
     while let Some(_permit) = stream.next_comparison().await? {
-        compare(&rooms, room, member, &mut stream).await?;
+        let compared = compare(&rooms, room, member, &mut stream).await;
+        if matches!(compared, Err(StreamError::Timeout(_))) {
+            // Whoever lets its turn pass must not keep others from what comes behind a gap.
+            on_registry(&rooms, move |registry| registry.note_asked(room, member)).await?;
+        }
+        compared?;
     }
     Ok(())
 }

@@ -235,6 +235,7 @@ impl RoomRegistry {
     /// Notes that both copies were compared, and pulled as far as the member, with this digest, has more.
     pub(super) fn note_compared(&mut self, room: RoomId, member: Fingerprint, theirs: RoomDigest, has_news: bool) {
         let Some(known) = self.rooms.get_mut(&room) else { return };
+        known.note_asked(member);
         // If this profile is a backup, what it wrote since came with the comparison.
         known.note_own_chain_known();
         let mine = known.summary().digest;
@@ -249,6 +250,13 @@ impl RoomRegistry {
             // What came in runs has no signature of its own to be passed on with: the others ask for it. The member itself
             // learns by one more comparison that it was received.
             self.outlets.compare_with_all(room);
+        }
+    }
+
+    /// Notes that a member had its turn, whatever it replied.
+    pub(super) fn note_asked(&mut self, room: RoomId, member: Fingerprint) {
+        if let Some(known) = self.rooms.get_mut(&room) {
+            known.note_asked(member);
         }
     }
 
@@ -285,11 +293,12 @@ impl RoomRegistry {
     /// Does what time demands: shows messages that waited long enough, and searches on for missing ones.
     pub(super) fn tick(&mut self) {
         self.store_deliveries();
-        let ids: Vec<RoomId> = self.rooms.keys().copied().collect();
+        let (ids, now): (Vec<RoomId>, _) = (self.rooms.keys().copied().collect(), self.clock.instant());
         for id in ids {
             self.show_ready(id);
-            if self.rooms.get(&id).is_some_and(Room::is_searching) {
-                self.outlets.compare_with_all(id);
+            let reachable = self.outlets.members(id);
+            if self.rooms.get_mut(&id).is_some_and(|room| room.begin_search_round(&reachable, now)) {
+                self.outlets.compare_anew_with_all(id);
             }
         }
     }
@@ -306,5 +315,7 @@ fn verifying_key(keys: &Ed25519KeyPair) -> Option<VerifyingKey> {
     keys.public_key().as_ref().try_into().ok().map(VerifyingKey::from_raw)
 }
 
+#[cfg(test)]
+mod search_tests;
 #[cfg(test)]
 mod tests;

@@ -105,7 +105,7 @@ impl RoomRegistry {
         encoded: &[Vec<u8>],
         leads_to_cut: bool,
     ) -> Result<OfferedRuns, Error> {
-        let (reachable, now) = (self.outlets.members(room), self.clock.unsigned_wall_ms());
+        let (reachable, now, at) = (self.outlets.members(room), self.clock.unsigned_wall_ms(), self.clock.instant());
         let Some(known) = self.rooms.get_mut(&room) else {
             return Ok(OfferedRuns::RoomGone);
         };
@@ -122,7 +122,7 @@ impl RoomRegistry {
             return Ok(OfferedRuns::Invalid("messages of another author".to_owned()));
         }
         let mut step = RoomStep::default();
-        let origin = RunOrigin::Pulled { member, leads_to_cut, reachable: &reachable };
+        let origin = RunOrigin::Pulled { member, leads_to_cut, reachable: &reachable, at };
         let mut taken = known.take_runs(runs, origin, now, &mut step);
         taken.needs_records |= needs_records;
         self.commit(room, step)?;

@@ -8,50 +8,56 @@ use tokio::sync::broadcast;
 
 use super::*;
 use crate::engine::now_ms;
+use crate::engine::rooms::room_clock::SimulatedClock;
 use crate::engine::rooms::tests::{ROOM, Records, local_user};
 use crate::profile::{ConversationName, ForgetQuery};
 
 /// A member's node without a network.
-struct Node {
-    me: LocalUser,
-    registry: RoomRegistry,
+pub(super) struct Node {
+    pub(super) me: LocalUser,
+    pub(super) registry: RoomRegistry,
     events: broadcast::Receiver<NodeEvent>,
     _home: TempDir,
 }
 
-fn tell(records: &Records, node: &mut Node) {
+pub(super) fn tell(records: &Records, node: &mut Node) {
     node.registry.take_records(ROOM, records.key(), &records.wire()).unwrap();
 }
 
 impl Node {
-    fn new(user: &str) -> Self {
+    pub(super) fn new(user: &str) -> Self {
         Self::with_identity(user, Arc::new(Identity::generate().unwrap()))
     }
 
-    fn with_identity(user: &str, identity: Arc<Identity>) -> Self {
+    pub(super) fn with_identity(user: &str, identity: Arc<Identity>) -> Self {
         let home = tempfile::tempdir().unwrap();
         let me = local_user(&home, user, identity);
-        let (registry, events) = Self::load(&me);
+        let (registry, events) = Self::load(&me, RoomClock::System);
         Self { me, registry, events, _home: home }
     }
 
-    fn load(me: &LocalUser) -> (RoomRegistry, broadcast::Receiver<NodeEvent>) {
+    fn load(me: &LocalUser, clock: RoomClock) -> (RoomRegistry, broadcast::Receiver<NodeEvent>) {
         let (events, directory) = (EventBus::new(), RoomDirectory::new(me.identity.fingerprint()));
         let receiver = events.subscribe();
-        (RoomRegistry::load(me.clone(), directory, events).unwrap(), receiver)
+        (RoomRegistry::load_with_clock(me.clone(), directory, events, clock).unwrap(), receiver)
+    }
+
+    /// Starts the node again, to live by this clock.
+    pub(super) fn follow(&mut self, clock: &SimulatedClock) {
+        (self.registry, self.events) = Self::load(&self.me, RoomClock::Simulated(clock.clone()));
     }
 
     fn restart(&mut self) {
         self.registry.store_deliveries();
-        (self.registry, self.events) = Self::load(&self.me);
+        (self.registry, self.events) = Self::load(&self.me, RoomClock::System);
     }
 
-    fn key(&self) -> Fingerprint {
+    pub(super) fn key(&self) -> Fingerprint {
         self.me.identity.fingerprint()
     }
 
     /// Asks `other` for everything that is missing here. Returns the number of new messages.
-    fn pull(&mut self, other: &mut Self) -> usize {
+    pub(super) fn pull(&mut self, other: &mut Self) -> usize {
         let (mine, theirs) = (self.registry.summary(ROOM).unwrap(), other.registry.summary(ROOM).unwrap());
         let mut stored = 0;
         if mine.digest != theirs.digest {
@@ -75,7 +81,7 @@ impl Node {
     }
 
     /// Takes the events: the texts that were told, and the news.
-    fn drain(&mut self) -> (Vec<String>, Vec<RoomNewsKind>) {
+    pub(super) fn drain(&mut self) -> (Vec<String>, Vec<RoomNewsKind>) {
         let (mut texts, mut news) = (Vec::new(), Vec::new());
         while let Ok(event) = self.events.try_recv() {
             match event {
@@ -87,12 +93,12 @@ impl Node {
         (texts, news)
     }
 
-    fn told(&mut self) -> Vec<String> {
+    pub(super) fn told(&mut self) -> Vec<String> {
         self.drain().0
     }
 }
 
-fn room_of(users: [&str; 3]) -> (Records, [Node; 3]) {
+pub(super) fn room_of(users: [&str; 3]) -> (Records, [Node; 3]) {
     let mut records = Records::new(HistoryVisibility::Shared);
     let mut nodes = users.map(Node::new);
     nodes.iter().for_each(|node| records.join(&node.me));
