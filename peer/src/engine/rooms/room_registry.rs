@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use rooms::{Cut, MessageRun, RoomMessage, RunRequest, SignedRecord, VectorEntry, VerifyingKey};
@@ -32,6 +33,8 @@ pub(super) struct RoomRegistry {
     me: LocalUser,
     key: Fingerprint,
     rooms: BTreeMap<RoomId, Room>,
+    /// Rooms that could not be loaded again, and the time of the next attempt.
+    unloaded: BTreeMap<RoomId, Instant>,
     outlets: RoomOutlets,
     strangers: StrangerChecks,
     /// What members have of our messages, as far as it isn't stored yet.
@@ -62,6 +65,7 @@ impl RoomRegistry {
             me,
             key,
             rooms: BTreeMap::new(),
+            unloaded: BTreeMap::new(),
             outlets: RoomOutlets::default(),
             strangers: StrangerChecks::default(),
             unstored_deliveries: BTreeMap::new(),
@@ -287,11 +291,13 @@ impl RoomRegistry {
     /// Returns true if time demands something.
     pub(super) fn is_tick_due(&self) -> bool {
         let is_due = |room: &Room| room.is_searching() || room.display.is_waiting();
-        !self.unstored_deliveries.is_empty() || self.rooms.values().any(is_due)
+        !self.unstored_deliveries.is_empty() || !self.unloaded.is_empty() || self.rooms.values().any(is_due)
     }
 
-    /// Does what time demands: shows messages that waited long enough, and searches on for missing ones.
+    /// Does what time demands: shows messages that waited long enough, searches on for missing ones, and loads what
+    /// could not be loaded before.
     pub(super) fn tick(&mut self) {
+        self.load_unloaded();
         self.store_deliveries();
         let (ids, now): (Vec<RoomId>, _) = (self.rooms.keys().copied().collect(), self.clock.instant());
         for id in ids {

@@ -1,6 +1,7 @@
 //! What a registry's rooms read from the profile and write to it, step by step.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use rooms::MessageRun;
 use shared::room::MessageHash;
@@ -13,6 +14,9 @@ use crate::engine::room_values::RoomPost;
 use crate::engine::rooms::mention::is_mentioned;
 use crate::engine::rooms::room::{Room, RoomStep};
 use crate::profile::{KnownRoom, NewRoomMessage, RoomUpdate};
+
+/// Time after a failure to load a room.
+const LOAD_PAUSE: Duration = Duration::from_secs(5);
 
 impl RoomRegistry {
     /// Stores what is known of deliveries.
@@ -105,6 +109,22 @@ impl RoomRegistry {
             Err(error) => {
                 tracing::error!("a room can't be loaded again: {error}");
                 self.rooms.remove(&id);
+                self.unloaded.insert(id, self.clock.instant() + LOAD_PAUSE);
+            }
+        }
+    }
+
+    /// Loads the rooms that could not be loaded again before.
+    pub(super) fn load_unloaded(&mut self) {
+        let now = self.clock.instant();
+        let due: Vec<RoomId> = self.unloaded.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
+        for id in due {
+            match self.load_known_room(id) {
+                Ok(()) => self.outlets.compare_with_all(id),
+                Err(error) => {
+                    tracing::debug!("a room still can't be loaded: {error}");
+                    self.unloaded.insert(id, now + LOAD_PAUSE);
+                }
             }
         }
     }
@@ -112,7 +132,9 @@ impl RoomRegistry {
     /// Loads a room if the profile knows it.
     pub(super) fn load_known_room(&mut self, id: RoomId) -> Result<(), Error> {
         let known = self.me.profile.rooms()?.into_iter().find(|room| room.id == id);
-        known.map_or(Ok(()), |known| self.load_room(&known))
+        known.map_or(Ok(()), |known| self.load_room(&known))?;
+        self.unloaded.remove(&id);
+        Ok(())
     }
 
     /// Sends events of messages that wait for nothing.

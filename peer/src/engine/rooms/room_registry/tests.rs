@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use certs::Identity;
 use rooms::{HistoryVisibility, RoomChange};
@@ -314,6 +314,25 @@ fn what_members_have_is_known_after_a_restart() {
     alice.pull(&mut bob);
     alice.restart();
     assert_eq!((alice.registry.delivery(ROOM, &id), alice.registry.waiting(ROOM)), ((1, 2), 0));
+}
+
+#[test]
+fn a_room_that_cannot_be_loaded_again_is_tried_again() {
+    let clock = SimulatedClock::starting_at(now_ms());
+    let (_, [mut alice, mut bob, _]) = room_of(["alice", "bob", "carol"]);
+    alice.registry.write(ROOM, "one").unwrap();
+    bob.follow(&clock);
+    bob.pull(&mut alice);
+    let database = rusqlite::Connection::open(bob.me.profile.home().join("profile.db")).unwrap();
+    database.execute_batch("ALTER TABLE room_record RENAME TO gone").unwrap();
+    bob.registry.reload_all();
+    assert_eq!(bob.registry.summary(ROOM), None, "what may be ahead of the disk is not passed on");
+    database.execute_batch("ALTER TABLE gone RENAME TO room_record").unwrap();
+    assert!(bob.registry.is_tick_due());
+    clock.set(Duration::from_secs(60));
+    bob.registry.tick();
+    assert_eq!(bob.registry.summary(ROOM), alice.registry.summary(ROOM));
+    assert!(!bob.registry.is_tick_due());
 }
 
 #[test]
