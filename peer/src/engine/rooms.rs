@@ -188,6 +188,11 @@ impl Rooms {
         self.perform(move |registry| registry.is_own_chain_known(room)).await
     }
 
+    /// Returns true if a member has later messages of ours that can't be taken yet.
+    pub(in crate::engine) async fn is_own_chain_behind(&self, room: RoomId) -> Result<bool, Error> {
+        self.perform(move |registry| registry.is_own_chain_behind(room)).await
+    }
+
     /// Returns hashes of records, by which the tracker finds those that are missing here.
     pub(in crate::engine) async fn locator(&self, room: RoomId) -> Result<Vec<RecordHash>, Error> {
         self.perform(move |registry| registry.locator(room)).await

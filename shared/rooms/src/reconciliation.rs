@@ -99,6 +99,23 @@ impl RoomLog {
         authors.filter_map(|(author, log)| self.vector_entry(*author, log)).take(MAX_VECTOR_PAGE).collect()
     }
 
+    /// Returns true if another member, by an entry of its vector, has an author's messages as they are here, up to its
+    /// newest.
+    pub fn has_same(&self, theirs: &VectorEntry) -> bool {
+        let Some(log) = self.authors.get(&theirs.author) else { return false };
+        let kept = || log.levels.range(..=theirs.newest).flat_map(|(_, contents)| contents);
+        let ends: BTreeSet<MessageHash> = if theirs.newest == log.floor.number {
+            log.floor.contents.iter().map(|last| last.hash).collect()
+        } else if !log.is_forked() {
+            log.levels.get(&theirs.newest).into_iter().flatten().copied().collect()
+        } else {
+            let previous = kept().filter_map(|hash| self.index.get(hash)?.previous);
+            let continued: HashSet<MessageHash> = previous.map(|previous| previous.hash).collect();
+            kept().filter(|hash| !continued.contains(*hash)).copied().collect()
+        };
+        !ends.is_empty() && digest_of(&ends) == theirs.digest
+    }
+
     /// Returns requests for the authors whose messages differ from those of another member.
     pub fn requests(&self, page: &[VectorEntry], members: &Membership) -> Vec<RunRequest> {
         let differs = |theirs: &&VectorEntry| {
@@ -265,13 +282,9 @@ impl RoomLog {
 
     fn vector_entry(&self, author: Fingerprint, log: &AuthorLog) -> Option<VectorEntry> {
         let newest = *log.levels.last_key_value()?.0;
-        let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 room author digest v1");
         // By hash: contents of one number stand in the order of their arrival, which differs among members.
         let ends: BTreeSet<MessageHash> = self.ends(log).into_iter().collect();
-        for end in ends {
-            hasher.update(end.as_bytes());
-        }
-        Some(VectorEntry { author, newest, digest: half(&hasher) })
+        Some(VectorEntry { author, newest, digest: digest_of(&ends) })
     }
 
     /// Returns the messages of an author that have no successor, by ascending number.
@@ -286,6 +299,15 @@ impl RoomLog {
             all().filter_map(|hash| self.index.get(hash)?.previous).map(|previous| previous.hash).collect();
         all().filter(|hash| !continued.contains(*hash)).copied().collect()
     }
+}
+
+/// Returns the digest of an author whose branches have these ends.
+fn digest_of(ends: &BTreeSet<MessageHash>) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new_derive_key("vizinho 2026 room author digest v1");
+    for end in ends {
+        hasher.update(end.as_bytes());
+    }
+    half(&hasher)
 }
 
 fn half(hasher: &blake3::Hasher) -> [u8; 16] {

@@ -21,6 +21,9 @@ const PRESENCE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for a member to tell our newest message, before the first one after a start is written. A profile that was
 /// restored from a backup would use its numbers twice.
 const OWN_CHAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same if a member has later messages of ours: those between are searched for first, and then given up. Members
+/// would not take what is written meanwhile.
+const OWN_CHAIN_SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 const OWN_CHAIN_POLL: Duration = Duration::from_millis(50);
 /// Time for the first member to take a message.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -143,11 +146,17 @@ impl RoomWriting {
             }
             Ok(())
         };
-        match tokio::time::timeout(OWN_CHAIN_TIMEOUT, is_known).await {
-            Ok(known) => known,
-            // It is written all the same: a fork is told, and no message is lost.
-            Err(_) => self.rooms.give_up_own_chain(room).await,
+        let mut is_known = std::pin::pin!(is_known);
+        if let Ok(known) = tokio::time::timeout(OWN_CHAIN_TIMEOUT, &mut is_known).await {
+            return known;
         }
+        if self.rooms.is_own_chain_behind(room).await?
+            && let Ok(known) = tokio::time::timeout(OWN_CHAIN_SEARCH_TIMEOUT, is_known).await
+        {
+            return known;
+        }
+        // It is written all the same: a fork is told, and no message is lost.
+        self.rooms.give_up_own_chain(room).await
     }
 
     /// Waits until a member has a message.

@@ -37,6 +37,8 @@ pub(super) struct Room {
     pub(super) display: DisplayOrder,
     /// True once a member was asked for our newest message since the start: this profile may be a backup.
     is_own_chain_known: bool,
+    /// True if a member has messages of ours for which others are missing here: this profile is a backup.
+    is_own_chain_behind: bool,
 }
 
 /// The result of a step, which the caller stores and then tells.
@@ -101,6 +103,7 @@ impl Room {
             limiter: PushLimiter::default(),
             display: DisplayOrder::default(),
             is_own_chain_known: false,
+            is_own_chain_behind: false,
         }
     }
 
@@ -176,6 +179,11 @@ impl Room {
     /// Returns the requests for what a member has more, by a page of the member's vector.
     pub(super) fn requests(&self, page: &[VectorEntry]) -> Vec<RunRequest> {
         self.log.requests(page, &self.members)
+    }
+
+    /// Returns true if another member has an author's messages as they are here, up to the newest of its vector.
+    pub(super) fn has_same(&self, theirs: &VectorEntry) -> bool {
+        self.log.has_same(theirs)
     }
 
     /// Returns the request for messages of one author.
@@ -261,8 +269,13 @@ impl Room {
                 Some(refusal) => tracing::debug!("a message of {author} doesn't count: {refusal}"),
                 None => {}
             }
-            if !change.stored.is_empty() {
+            let is_stored = !change.stored.is_empty();
+            if is_stored {
                 self.gap_search.note_progress(&author);
+            }
+            if author == self.me && matches!(origin, RunOrigin::Pulled { .. }) {
+                let is_refused = matches!(change.refusal, Some(RunRefusal::NeedsEarlier | RunRefusal::NeedsRecords));
+                self.is_own_chain_behind = is_refused || (self.is_own_chain_behind && !is_stored);
             }
             taken.stored += change.stored.len();
             self.note_change(&change, step);
@@ -362,9 +375,14 @@ impl Room {
         self.is_own_chain_known
     }
 
-    /// Notes that a member was asked for our newest message.
+    /// Returns true if a member has later messages of ours that can't be taken yet.
+    pub(super) const fn is_own_chain_behind(&self) -> bool {
+        self.is_own_chain_behind
+    }
+
+    /// Notes that a member was asked for our newest message, or that nobody can be.
     pub(super) const fn note_own_chain_known(&mut self) {
-        self.is_own_chain_known = true;
+        (self.is_own_chain_known, self.is_own_chain_behind) = (true, false);
     }
 
     fn may_skip_gap(&self, author: &Fingerprint, reachable: &BTreeSet<Fingerprint>, now: Instant) -> bool {

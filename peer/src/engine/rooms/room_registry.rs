@@ -142,7 +142,9 @@ impl RoomRegistry {
 
     /// Returns the requests for what a member has more, by a page of the member's vector, and notes what it has of ours.
     pub(super) fn requests(&mut self, room: RoomId, member: Fingerprint, page: &[VectorEntry]) -> Vec<RunRequest> {
-        if let Some(own) = page.iter().find(|entry| entry.author == self.key) {
+        let is_ours = |own: &&VectorEntry| self.rooms.get(&room).is_some_and(|known| known.has_same(own));
+        // By its number alone, a backup would take what it wrote before for what it writes now.
+        if let Some(own) = page.iter().find(|entry| entry.author == self.key).filter(is_ours) {
             self.note_delivered(room, member, own.newest, None);
         }
         self.rooms.get(&room).map(|known| known.requests(page)).unwrap_or_default()
@@ -211,6 +213,11 @@ impl RoomRegistry {
         self.rooms.get(&room).is_none_or(Room::is_own_chain_known)
     }
 
+    /// Returns true if a member has later messages of ours that can't be taken yet.
+    pub(super) fn is_own_chain_behind(&self, room: RoomId) -> bool {
+        self.rooms.get(&room).is_some_and(Room::is_own_chain_behind)
+    }
+
     /// Notes that a member of the room has our messages up to this number, which is that of `message` if it is known.
     pub(super) fn note_delivered(
         &mut self,
@@ -241,7 +248,9 @@ impl RoomRegistry {
         let Some(known) = self.rooms.get_mut(&room) else { return };
         known.note_asked(member);
         // If this profile is a backup, what it wrote since came with the comparison.
-        known.note_own_chain_known();
+        if !known.is_own_chain_behind() {
+            known.note_own_chain_known();
+        }
         let mine = known.summary().digest;
         if mine == theirs {
             // An equal copy has all of ours; the number is capped at the newest.

@@ -163,3 +163,43 @@ fn a_member_who_gives_nothing_of_what_it_claims_keeps_no_gap_open() {
     });
     assert_eq!(dave.told(), ["kept"]);
 }
+
+#[test]
+fn a_backup_older_than_what_is_kept_learns_its_number_before_it_writes() {
+    let clock = SimulatedClock::starting_at(now_ms());
+    let (records, [mut alice, mut bob, _]) = room_of(["alice", "bob", "carol"]);
+    [&mut alice, &mut bob].into_iter().for_each(|node| node.follow(&clock));
+    let [mut asking, mut hasty] = [(); 2].map(|()| Node::with_identity("alice", alice.me.identity.clone()));
+    alice.registry.write(ROOM, "in the backup").unwrap();
+    for backup in [&mut asking, &mut hasty] {
+        backup.follow(&clock);
+        tell(&records, backup);
+        backup.pull(&mut alice);
+        backup.follow(&clock);
+    }
+    for text in ["after it", "and later"] {
+        alice.registry.write(ROOM, text).unwrap();
+    }
+    bob.pull(&mut alice);
+    clock.set(AGE);
+    bob.registry.prune().unwrap();
+    alice.registry.write(ROOM, "kept").unwrap();
+    bob.pull(&mut alice);
+
+    let outlet = Outlet::open(&mut asking, bob.key());
+    compare(&mut asking, &mut bob);
+    assert!(!asking.registry.is_own_chain_known(ROOM) && asking.registry.is_own_chain_behind(ROOM));
+    pass_seconds(&mut asking, &clock, 1..20, &[outlet], |asking, _| compare(asking, &mut bob));
+    assert!(asking.registry.is_own_chain_known(ROOM));
+    bob.drain();
+    let written = asking.registry.write(ROOM, "taken").unwrap().message.id;
+    bob.pull(&mut asking);
+    assert_eq!(bob.told(), ["taken"]);
+    asking.pull(&mut bob);
+    assert_eq!(asking.registry.delivery(ROOM, &written), (1, 2));
+
+    // What members don't take isn't said to be delivered, though they have greater numbers.
+    let written = hasty.registry.write(ROOM, "not taken").unwrap().message.id;
+    compare(&mut hasty, &mut bob);
+    assert_eq!(hasty.registry.delivery(ROOM, &written), (0, 2));
+}
