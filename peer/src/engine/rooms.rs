@@ -27,7 +27,7 @@
 //! | comparisons for messages that are missing | after 10 s, then at growing pauses of up to 60 s | |
 //! | time for a reply of a member, and for it to read ours | 20 s | the stream ends, and is opened again later |
 //! | rooms of which the tracker's records are awaited | 1,024 | further ones are not asked about |
-//! | callers who are no members, remembered | 1,024 | further ones are refused |
+//! | callers who are no members, remembered | 4,096, 32 rooms of one | further ones are refused |
 //! | messages kept, members, records | [`crate::profile`]'s and the crate's tables | |
 
 mod delivery_counts;
