@@ -31,7 +31,7 @@ mod run_insertion;
 
 use std::collections::BTreeMap;
 
-use shared::room::MessageHash;
+use shared::room::{MessageHash, ShortHash};
 use shared::{Fingerprint, RoomId};
 
 use crate::VerifyingKey;
@@ -147,14 +147,16 @@ impl RoomLog {
         self.index.ordered().next_back().is_some_and(|(last, _)| last == hash)
     }
 
-    /// Returns true if a message names one that is missing, and that for less than `patience` milliseconds. It is shown
-    /// afterwards, with the gap.
-    pub fn is_waiting(&self, hash: &MessageHash, patience: u64, now: u64) -> bool {
-        self.index.get(hash).is_some_and(|info| {
-            // The previous message can't be missing: it is in the log, or it is the floor.
-            let missing = info.named.iter().filter_map(|named| self.index.missing_since(&named.hash));
-            missing.clone().any(|since| now.saturating_sub(since) < patience)
-        })
+    /// Returns the messages that a message names and that are missing. It is shown after some time, with the gap.
+    pub fn missing_names(&self, hash: &MessageHash) -> impl Iterator<Item = ShortHash> {
+        // The previous message can't be missing: it is in the log, or it is the floor.
+        let named = self.index.get(hash).into_iter().flat_map(|info| &info.named);
+        named.map(|named| named.hash).filter(|hash| self.is_missing(hash))
+    }
+
+    /// Returns true if a message is named and missing.
+    pub fn is_missing(&self, hash: &ShortHash) -> bool {
+        self.index.is_missing(hash)
     }
 
     /// Returns how many named messages are missing.

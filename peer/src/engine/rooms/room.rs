@@ -295,7 +295,7 @@ impl Room {
     }
 
     /// Takes out the messages that are to be shown now.
-    pub(super) fn take_ready(&mut self, now: u64) -> Vec<RoomPost> {
+    pub(super) fn take_ready(&mut self, now: Instant) -> Vec<RoomPost> {
         self.display.take_ready(&self.log, now)
     }
 

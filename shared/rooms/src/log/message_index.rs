@@ -1,6 +1,6 @@
 //! The kept messages, by hash and in the room's order, and which of them name each other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use shared::Fingerprint;
 use shared::room::{MessageHash, ShortHash};
@@ -67,8 +67,8 @@ pub(crate) struct MessageIndex {
     named_by: HashMap<ShortHash, u32>,
     /// Messages that no kept one names, by depth.
     heads: BTreeSet<(u64, MessageHash)>,
-    /// Named messages that are not here, with the time since when.
-    gaps: HashMap<ShortHash, u64>,
+    /// Named messages that are not here.
+    gaps: HashSet<ShortHash>,
     bytes: u64,
 }
 
@@ -81,8 +81,7 @@ impl MessageIndex {
                 Some(known) if known.depth == named.depth => {}
                 Some(_) => has_wrong_depth = true,
                 None if self.gaps.len() < MAX_GAPS => {
-                    // The first time stays: each message that names it anew would put off the end of the wait.
-                    self.gaps.entry(named.hash).or_insert(info.received);
+                    self.gaps.insert(named.hash);
                 }
                 // Beyond the bound a message doesn't wait for what it names.
                 None => {}
@@ -164,9 +163,9 @@ impl MessageIndex {
         named
     }
 
-    /// Returns the time since when the message of this hash is named and missing.
-    pub(crate) fn missing_since(&self, hash: &ShortHash) -> Option<u64> {
-        self.gaps.get(hash).copied()
+    /// Returns true if the message of this hash is named and missing.
+    pub(crate) fn is_missing(&self, hash: &ShortHash) -> bool {
+        self.gaps.contains(hash)
     }
 
     /// Returns how many named messages are missing.

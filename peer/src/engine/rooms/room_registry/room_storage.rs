@@ -139,7 +139,7 @@ impl RoomRegistry {
 
     /// Sends events of messages that wait for nothing.
     pub(super) fn show_ready(&mut self, id: RoomId) {
-        let now = self.clock.unsigned_wall_ms();
+        let now = self.clock.instant();
         let Some(room) = self.rooms.get_mut(&id) else { return };
         if !room.display.is_waiting() {
             return;
