@@ -79,6 +79,9 @@ pub(super) fn local_user(home: &TempDir, user: &str, identity: Arc<Identity>) ->
     LocalUser::without_tracker(Profile::open(home.path()).unwrap(), identity, user.parse().unwrap())
 }
 
+/// Members that are pulled at once, as the node's.
+const PULLS: usize = 2;
+
 /// A member's node as far as it concerns rooms.
 struct Member {
     me: LocalUser,
@@ -87,6 +90,7 @@ struct Member {
     events: broadcast::Receiver<NodeEvent>,
     endpoint: Endpoint,
     tasks: JoinSet<()>,
+    pulls: Arc<Semaphore>,
     _home: TempDir,
 }
 
@@ -100,7 +104,8 @@ impl Member {
         let (rooms, owner, demands) = Rooms::new(me.clone(), bus);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { owner.run(CancellationToken::new()).await.unwrap() });
-        Self { me, rooms, demands, events, endpoint, tasks, _home: home }
+        let pulls = Arc::new(Semaphore::new(PULLS));
+        Self { me, rooms, demands, events, endpoint, tasks, pulls, _home: home }
     }
 
     async fn hear(&self, records: &Records) {
@@ -135,9 +140,9 @@ impl Member {
     /// Serves the rooms of a link, and opens a stream for the room.
     fn use_link(&mut self, link: &Link) {
         let (link, rooms) = (link.clone(), self.rooms.clone());
-        let (over, own) = (link.clone(), rooms.clone());
+        let (over, own, pulls) = (link.clone(), rooms.clone(), self.pulls.clone());
         self.tasks.spawn(async move {
-            let _ = run_room_stream(over, own, ROOM, Arc::new(Semaphore::new(1))).await;
+            let _ = run_room_stream(over, own, ROOM, pulls).await;
         });
         self.tasks.spawn(serve_streams(link, rooms));
     }
