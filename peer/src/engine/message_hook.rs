@@ -50,7 +50,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     let mut hooks = HookRunner::begin(me).await?;
     loop {
-        hooks.start_queued()?;
+        hooks.start_queued();
         tokio::select! {
             () = stop.cancelled() => break,
             Some(ended) = hooks.running.join_next_with_id() => hooks.handle_exit(ended),
@@ -70,17 +70,17 @@ pub async fn run(
     }
     let last = async {
         loop {
-            hooks.start_queued()?;
+            hooks.start_queued();
             match hooks.running.join_next_with_id().await {
                 Some(ended) => hooks.handle_exit(ended),
-                None => return Ok(()),
+                None => return,
             }
         }
     };
-    let ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, last).await.unwrap_or(Ok(()));
-    // Ends the hooks that still run: a dropped child is killed.
+    // What doesn't end in time is ended below: a dropped child is killed.
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, last).await;
     hooks.running.shutdown().await;
-    ended
+    Ok(())
 }
 
 /// The running hooks and the messages that wait for one.
@@ -192,18 +192,27 @@ impl HookRunner {
     }
 
     /// Starts hooks up to the bounds.
-    fn start_queued(&mut self) -> Result<(), Error> {
+    fn start_queued(&mut self) {
         while let Some((item, slot)) = self.queue.start_next() {
             let (from, occasion) = match item {
                 QueueItem::Entry(from, message) => (from, HookTrigger::Message(message)),
                 QueueItem::Dropped(from, count) => (from, HookTrigger::Dropped(count)),
             };
             // Read for each run: the user may change or remove the hook while the node runs.
-            let Some(argv) = self.me.profile.message_hook()? else {
-                // What waits is dropped: a hook that is set later isn't run for it.
-                self.queue.finish(&slot);
-                self.queue.clear();
-                return Ok(());
+            let argv = match self.me.profile.message_hook() {
+                Ok(Some(argv)) => argv,
+                Ok(None) => {
+                    // What waits is dropped: a hook that is set later isn't run for it.
+                    self.queue.finish(&slot);
+                    self.queue.clear();
+                    return;
+                }
+                Err(why) => {
+                    // The message is in the history; only its hook is lost.
+                    tracing::error!("the hook can't be read, and isn't run for what {from} wrote: {why}");
+                    self.queue.finish(&slot);
+                    continue;
+                }
             };
             if let HookTrigger::Dropped(count) = &occasion {
                 tracing::warn!("{from} writes faster than the hook runs: it was not run for {count} messages");
@@ -212,7 +221,6 @@ impl HookRunner {
             let running = self.running.spawn(hook);
             self.slots.insert(running.id(), slot);
         }
-        Ok(())
     }
 
     fn handle_exit(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -298,5 +306,39 @@ async fn run_hook(argv: Vec<String>, home: PathBuf, from: UserName, occasion: Ho
         Ok(Err(why)) => tracing::warn!("the hook {program}: {why}"),
         // The future is dropped, and the child with it, which kills the hook.
         Err(_) => tracing::warn!("the hook {program} ran for more than {} s and was ended", RUN_TIMEOUT.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use certs::Identity;
+
+    use super::*;
+    use crate::engine::chat;
+    use crate::profile::Profile;
+
+    #[tokio::test]
+    async fn a_hook_that_cannot_be_read_takes_no_place_and_ends_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let (profile, identity) = (Profile::open(home.path()).unwrap(), Identity::generate().unwrap());
+        let me = LocalUser::without_tracker(profile, identity.into(), "bob".parse().unwrap());
+        let mut hooks = HookRunner::begin(me.clone()).await.unwrap();
+        me.profile.set_message_hook(Some(&["true".to_owned()])).unwrap();
+        let damage = |value: &str| {
+            let database = rusqlite::Connection::open(home.path().join("profile.db")).unwrap();
+            assert_eq!(database.execute("UPDATE setting SET value = ?1 WHERE key = 'hook'", [value]).unwrap(), 1);
+        };
+        let hear = |hooks: &mut HookRunner| {
+            let message = HookMessage::Private(chat::compose("hello").unwrap());
+            hooks.queue.push("alice".parse().unwrap(), SenderStanding::Accepted, message);
+            hooks.start_queued();
+        };
+        damage("{");
+        // More than run at once.
+        (0..5).for_each(|_| hear(&mut hooks));
+        assert!(hooks.running.is_empty());
+        damage(r#"["true"]"#);
+        hear(&mut hooks);
+        assert_eq!(hooks.running.len(), 1);
     }
 }
