@@ -10,7 +10,7 @@
 //! | resource | bound | beyond |
 //! |---|---|---|
 //! | keys | 32, and the expected one | dropped; the result counts as cut off |
-//! | announcements of one key | 32, of 8 addresses each | dropped |
+//! | announcements of one key, also under one name | 32, of 8 new addresses each | dropped |
 //! | names heard without a key | 64 | the result counts as cut off |
 //! | parallel connections to announced addresses | 64, the keys in turn | the others wait |
 //! | time for all these connections | 6 s, and again for keys heard meanwhile | the rest counts as silent |

@@ -21,8 +21,8 @@ const MAX_UNRESOLVED_NAMES: usize = 64;
 #[derive(Debug, Clone)]
 pub(super) struct Announcements {
     expected_key: Option<Fingerprint>,
-    /// The addresses of each key, by announcement name. Nothing is ever removed.
-    keys: BTreeMap<Fingerprint, BTreeMap<String, Vec<SocketAddr>>>,
+    /// The announcements of each key, in the order of their arrival. Nothing is ever removed.
+    keys: BTreeMap<Fingerprint, Vec<HeardAnnouncement>>,
     /// Names of announcements that are not resolved yet.
     unresolved_names: BTreeSet<String>,
     is_cut_off: bool,
@@ -36,6 +36,14 @@ pub(super) struct KeyCandidate {
     pub(super) fingerprint: Fingerprint,
     /// Addresses with the announced name: the first address of each announcement, then the second ones.
     pub(super) addresses: Vec<(SocketAddr, String)>,
+}
+
+/// What one packet added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct HeardAnnouncement {
+    name: String,
+    /// Those that weren't heard before.
+    addresses: Vec<SocketAddr>,
 }
 
 /// A parsed announcement.
@@ -68,7 +76,7 @@ impl Announcements {
             }
             // mDNS isn't authenticated: anybody can withdraw anything, so nothing is removed.
             AdvertisedState::Withdrawn => {
-                self.has_withdrawal |= self.keys.values().any(|announcements| announcements.contains_key(&instance));
+                self.has_withdrawal |= self.is_heard(&instance);
             }
         }
     }
@@ -96,9 +104,12 @@ impl Announcements {
         self.has_withdrawal || !self.unresolved_names.is_empty()
     }
 
+    fn is_heard(&self, name: &str) -> bool {
+        self.keys.values().flatten().any(|heard| heard.name == name)
+    }
+
     fn record_name(&mut self, name: String) {
-        let is_known = self.keys.values().any(|announcements| announcements.contains_key(&name));
-        if is_known || self.unresolved_names.contains(&name) {
+        if self.is_heard(&name) || self.unresolved_names.contains(&name) {
             return;
         }
         if self.unresolved_names.len() < MAX_UNRESOLVED_NAMES {
@@ -116,30 +127,25 @@ impl Announcements {
             return;
         }
         let announcements = self.keys.entry(fingerprint).or_default();
-        // A known name may still add addresses, as mDNS delivers them in parts.
-        if announcements.len() < MAX_ANNOUNCEMENTS_PER_KEY || announcements.contains_key(name) {
-            let known = announcements.entry(name.to_owned()).or_default();
-            known.extend(addresses);
-            sort_addresses(known);
-            known.truncate(MAX_ADDRESSES);
+        // Each packet counts by itself, under a known name as well: mDNS delivers addresses in parts, and whoever uses
+        // the name of another must not displace that one's.
+        let is_new = |address: &SocketAddr| announcements.iter().all(|heard| !heard.addresses.contains(address));
+        let addresses: Vec<SocketAddr> = addresses.into_iter().filter(is_new).collect();
+        let adds_something = !addresses.is_empty() || announcements.iter().all(|heard| heard.name != name);
+        if announcements.len() < MAX_ANNOUNCEMENTS_PER_KEY && adds_something {
+            announcements.push(HeardAnnouncement { name: name.to_owned(), addresses });
         }
     }
 }
 
 impl KeyCandidate {
-    fn new(fingerprint: Fingerprint, announcements: &BTreeMap<String, Vec<SocketAddr>>) -> Self {
-        let mut addresses: Vec<(SocketAddr, String)> = Vec::new();
+    fn new(fingerprint: Fingerprint, announcements: &[HeardAnnouncement]) -> Self {
         // By rank: false addresses in one announcement then don't delay the true one of another.
-        for rank in 0..MAX_ADDRESSES {
-            for (name, announced) in announcements {
-                if let Some(address) =
-                    announced.get(rank).filter(|one| addresses.iter().all(|(other, _)| other != *one))
-                {
-                    addresses.push((*address, name.clone()));
-                }
-            }
-        }
-        Self { fingerprint, addresses }
+        let of_rank = |rank: usize| {
+            let of_one = move |heard: &HeardAnnouncement| Some((*heard.addresses.get(rank)?, heard.name.clone()));
+            announcements.iter().filter_map(of_one)
+        };
+        Self { fingerprint, addresses: (0..MAX_ADDRESSES).flat_map(of_rank).collect() }
     }
 }
 
@@ -241,18 +247,17 @@ mod tests {
         let mut heard = Announcements::new(None);
         for n in 0..=u8::MAX {
             let ip = format!("10.0.0.{n}");
-            heard.record_key("one", parsed(&[&ip], "1", &key(0)).unwrap());
             heard.record_key(&format!("{n}"), parsed(&[&ip], "1", &key(n)).unwrap());
             assert_eq!(heard.is_cut_off(), usize::from(n) >= MAX_KEYS, "{n}");
         }
         assert_eq!(heard.candidates().len(), MAX_KEYS);
-        let first = |heard: &Announcements| heard.keys[&Fingerprint::from_bytes([0; 32])].clone();
-        assert_eq!(first(&heard).len(), 2);
-        assert_eq!(first(&heard)["one"].len(), MAX_ADDRESSES);
+        let count = |heard: &Announcements| heard.keys[&Fingerprint::from_bytes([0; 32])].len();
+        heard.record_key("0", parsed(&["10.0.0.0"], "1", &key(0)).unwrap());
+        assert_eq!(count(&heard), 1, "it adds nothing");
         for n in 0..=u8::MAX {
-            heard.record_key(&format!("another {n}"), parsed(&["10.0.0.7"], "1", &key(0)).unwrap());
+            heard.record_key("one", parsed(&[&format!("10.1.0.{n}")], "1", &key(0)).unwrap());
         }
-        assert_eq!(first(&heard).len(), MAX_ANNOUNCEMENTS_PER_KEY);
+        assert_eq!(count(&heard), MAX_ANNOUNCEMENTS_PER_KEY);
     }
 
     #[test]
@@ -275,6 +280,20 @@ mod tests {
         let [candidate] = &heard.candidates()[..] else { panic!("{heard:?}") };
         let place = |address: &str, name: &str| (address.parse().unwrap(), name.to_owned());
         assert_eq!(candidate.addresses[..2], [place("10.0.0.0:8000", "false"), place("10.1.0.1:8000", "true")]);
+    }
+
+    #[test]
+    fn whoever_uses_the_name_of_a_tracker_does_not_displace_its_addresses() {
+        let many: Vec<String> = (0..8).map(|n| format!("10.0.0.{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let (many, own) = (parsed(&many, "1", &key(1)).unwrap(), parsed(&["192.168.0.1"], "1", &key(1)).unwrap());
+        for announced in [[&many, &own], [&own, &many]] {
+            let mut heard = Announcements::new(None);
+            announced.iter().for_each(|one| heard.record_key("lab", (*one).clone()));
+            let [candidate] = &heard.candidates()[..] else { panic!("{heard:?}") };
+            let place = candidate.addresses.iter().position(|(address, _)| *address == own.addresses[0]);
+            assert!(place.is_some_and(|place| place < 2), "{candidate:?}");
+        }
     }
 
     #[test]
