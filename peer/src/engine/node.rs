@@ -39,6 +39,7 @@ mod node_handle;
 mod node_values;
 mod online_users;
 mod optional_deadline;
+mod presence_query;
 mod refusal_digest;
 mod revalidation_trigger;
 mod room_links;

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::NodeServices;
 use super::link_pool::LinkPool;
 use super::online_users::OnlineUsers;
+use super::presence_query::PresenceQuery;
 use super::tracker_session::TrackerHandle;
 use super::user_list::online_users;
 use crate::engine::Error;
@@ -72,7 +73,7 @@ pub(super) struct RoomLinks {
     dialing: HashSet<UserName>,
     dial_pauses: HashMap<UserName, RetryPause>,
     unreachable: UnreachableMembers,
-    presence_queries: JoinSet<Option<Vec<UserName>>>,
+    presence_query: PresenceQuery,
     pulls: HashMap<RoomId, Arc<Semaphore>>,
 }
 
@@ -121,7 +122,7 @@ impl RoomLinks {
             dialing: HashSet::new(),
             dial_pauses: HashMap::new(),
             unreachable: UnreachableMembers::default(),
-            presence_queries: JoinSet::new(),
+            presence_query: PresenceQuery::default(),
             pulls: HashMap::new(),
         }
     }
@@ -138,11 +139,7 @@ impl RoomLinks {
                 () = self.new_links.notified() => true,
                 event = self.events.recv() => match event {
                     Ok(event) => self.handle_event(&event),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {
-                        // Who came and went is among what was missed.
-                        self.online.replace(None);
-                        true
-                    }
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.handle_missed_events(),
                     Err(broadcast::error::RecvError::Closed) => break,
                 },
                 Some(ended) = self.streams.join_next_with_id() => {
@@ -159,11 +156,13 @@ impl RoomLinks {
                     }
                     true
                 }
-                Some(found) = self.presence_queries.join_next() => {
-                    if let Ok(Some(users)) = found {
-                        self.online.replace(Some(users.into_iter().collect()));
+                found = self.presence_query.finish() => {
+                    // Without an answer it is asked again at the next tick, and not at once.
+                    let is_known = found.is_some();
+                    if is_known {
+                        self.online.replace(found);
                     }
-                    true
+                    is_known
                 }
                 // A node without rooms sleeps.
                 _ = tick.tick(), if self.rooms.directory().has_active_rooms() => true,
@@ -174,7 +173,6 @@ impl RoomLinks {
         }
         // The links are closed by the node, which ends the streams.
         self.dials.shutdown().await;
-        self.presence_queries.shutdown().await;
         self.streams.shutdown().await;
         Ok(())
     }
@@ -182,8 +180,9 @@ impl RoomLinks {
     fn handle_event(&mut self, event: &NodeEvent) -> bool {
         match event {
             NodeEvent::Online { .. } => {
-                // What happened before wasn't heard.
+                // What happened before wasn't heard, neither by a query under way.
                 self.online.replace(None);
+                self.presence_query.abandon();
                 self.dial_pauses.clear();
                 self.unreachable.clear();
                 self.query_presence();
@@ -191,10 +190,12 @@ impl RoomLinks {
             }
             NodeEvent::Presence { user, online } => {
                 self.online.note(user, *online);
+                self.presence_query.note(user, *online);
+                // Nobody else is dialled, and of a large network all would be remembered.
+                let is_fellow = self.rooms.directory().has_fellow_member(user);
                 if *online {
                     self.unreachable.forget(user);
-                    // Nobody else is dialled, and of a large network all would be remembered.
-                    if self.rooms.directory().has_fellow_member(user) {
+                    if is_fellow {
                         let until = Instant::now() + COURTESY_DELAY;
                         self.dial_pauses.insert(user.clone(), RetryPause { until, backoff: DIAL_BACKOFF });
                     }
@@ -205,9 +206,16 @@ impl RoomLinks {
         }
     }
 
+    fn handle_missed_events(&mut self) -> bool {
+        // Who came and went is among what was missed, by a query under way as well.
+        self.online.replace(None);
+        self.presence_query.abandon();
+        true
+    }
+
     fn query_presence(&mut self) {
-        if self.rooms.directory().has_active_rooms() && self.presence_queries.is_empty() {
-            self.presence_queries.spawn(online_users(self.tracker.clone()));
+        if self.rooms.directory().has_active_rooms() && !self.presence_query.is_running() {
+            self.presence_query.restart(online_users(self.tracker.clone()));
         }
     }
 
