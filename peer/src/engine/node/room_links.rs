@@ -50,6 +50,8 @@ const STREAM_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::f
 /// Time after which a stream counts as one that worked.
 const STREAM_SUCCESS: Duration = Duration::from_secs(30);
 const TICK_INTERVAL: Duration = Duration::from_secs(1);
+/// Events that are taken before a plan is made.
+const MAX_EVENTS_PER_PLAN: usize = 4096;
 
 /// A room and a member's key.
 type StreamKey = (RoomId, Fingerprint);
@@ -138,7 +140,7 @@ impl RoomLinks {
                 Ok(()) = rooms.changed() => true,
                 () = self.new_links.notified() => true,
                 event = self.events.recv() => match event {
-                    Ok(event) => self.handle_event(&event),
+                    Ok(event) => self.handle_event(&event) | self.handle_waiting_events(),
                     Err(broadcast::error::RecvError::Lagged(_)) => self.handle_missed_events(),
                     Err(broadcast::error::RecvError::Closed) => break,
                 },
@@ -200,10 +202,24 @@ impl RoomLinks {
                         self.dial_pauses.insert(user.clone(), RetryPause { until, backoff: DIAL_BACKOFF });
                     }
                 }
-                true
+                is_fellow
             }
             _ => false,
         }
+    }
+
+    /// Takes the events that wait, so that a crowd of them costs one plan. Returns true if one is due.
+    fn handle_waiting_events(&mut self) -> bool {
+        let mut is_plan_due = false;
+        // The end of the events is met by the next wait for one.
+        for _ in 0..MAX_EVENTS_PER_PLAN {
+            is_plan_due |= match self.events.try_recv() {
+                Ok(event) => self.handle_event(&event),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => self.handle_missed_events(),
+                Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => break,
+            };
+        }
+        is_plan_due
     }
 
     fn handle_missed_events(&mut self) -> bool {
