@@ -37,6 +37,7 @@ mod link_policy;
 mod mention;
 mod pull_session;
 mod push_limiter;
+mod request_exchange;
 mod room;
 mod room_answers;
 mod room_clock;

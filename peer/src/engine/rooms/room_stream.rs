@@ -1,23 +1,26 @@
 //! Our stream to a member: asks for what is missing here, and sends what is new.
 //!
-//! Replies come in the order of the requests. So a push needs no waiting: [`RoomStream`] remembers what is unanswered, and
-//! takes the replies to pushes out of the others.
+//! Replies come in the order of the requests. So a push needs no waiting: [`RequestExchange`] remembers what is
+//! unanswered, and [`RoomStream`] takes the replies to pushes out of the others.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::peer::{PeerErrorCode, PeerRequest, RoomStreamReply, RoomStreamRequest};
 use shared::{Fingerprint, RoomId};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::Rooms;
-use super::room_outlets::{RoomOutlet, RoomPush};
-use super::unanswered_requests::{AnsweredRequest, UnansweredRequests};
+use super::request_exchange::RequestExchange;
+use super::room_outlets::RoomOutlet;
+use super::unanswered_requests::AnsweredRequest;
 use crate::net::StreamError;
 use crate::net::link::Link;
-use crate::net::stream::{StreamPriority, StreamReceiver, StreamSender, with_timeout};
+use crate::net::stream::{StreamPriority, with_timeout};
 
+/// Time for the other side to let a stream begin.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for a reply, a transfer of runs included.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Interval of comparisons without a cause, in case a push was lost.
@@ -29,10 +32,7 @@ pub(super) struct RoomStream {
     rooms: Rooms,
     room: RoomId,
     member: Fingerprint,
-    sender: StreamSender,
-    receiver: StreamReceiver,
-    pushes: mpsc::Receiver<RoomPush>,
-    unanswered: UnansweredRequests,
+    exchange: RequestExchange,
     /// Demands a comparison.
     compare: Arc<Notify>,
     interval: Interval,
@@ -49,7 +49,10 @@ impl RoomStream {
         room: RoomId,
         pulls: Arc<Semaphore>,
     ) -> Result<Self, StreamError> {
-        let (sender, receiver) = link.open_stream(&PeerRequest::Room { id: room }, StreamPriority::Chat).await?;
+        let first = PeerRequest::Room { id: room };
+        // A member with too many open streams lets none begin.
+        let opened = with_timeout(OPEN_TIMEOUT, link.open_stream(&first, StreamPriority::Chat));
+        let (sender, receiver) = opened.await?;
         let member = link.fingerprint();
         let (outlet, pushes) = RoomOutlet::open(member);
         let compare = outlet.compare.clone();
@@ -63,10 +66,7 @@ impl RoomStream {
             rooms,
             room,
             member,
-            sender,
-            receiver,
-            pushes,
-            unanswered: UnansweredRequests::default(),
+            exchange: RequestExchange::new(sender, receiver, pushes),
             compare,
             interval,
             // Without a link the copies may have come apart.
@@ -78,16 +78,14 @@ impl RoomStream {
     /// Sends what is new until a comparison is due and the permit for it is there; `None` if the other side ended the
     /// stream.
     pub(super) async fn next_comparison(&mut self) -> Result<Option<OwnedSemaphorePermit>, StreamError> {
-        // One wait for all the time: whoever begins anew goes behind the others.
+        // One wait for all the time: whoever begins anew goes behind the others. It must be polled whatever the member
+        // does: a permit that was handed over, and not taken, is one that nobody else has.
         let mut permit = std::pin::pin!(self.pulls.clone().acquire_owned());
         loop {
             tokio::select! {
-                Some(push) = self.pushes.recv(), if self.unanswered.has_room_for_push() => {
-                    self.send_push(push).await?;
-                }
-                frame = self.receiver.next_frame::<RoomStreamReply>() => {
-                    let Some(reply) = frame? else { return Ok(None) };
-                    if self.settle(&reply).await? {
+                replied = self.exchange.next_reply() => {
+                    let Some((_, answered)) = replied? else { return Ok(None) };
+                    if self.note_answer(answered).await {
                         return Err(StreamError::Unexpected("a reply that nobody asked for"));
                     }
                 }
@@ -104,23 +102,15 @@ impl RoomStream {
     /// Sends a request and waits for its reply; pushes go on meanwhile.
     pub(super) async fn ask(&mut self, request: &RoomStreamRequest) -> Result<RoomStreamReply, StreamError> {
         with_timeout(REPLY_TIMEOUT, async {
-            self.sender.send_frame(request).await?;
-            self.unanswered.note_question();
+            self.exchange.queue_question(request)?;
             loop {
-                tokio::select! {
-                    Some(push) = self.pushes.recv(), if self.unanswered.has_room_for_push() => {
-                        self.send_push(push).await?;
-                    }
-                    frame = self.receiver.next_frame::<RoomStreamReply>() => {
-                        let reply = frame?.ok_or(StreamError::Truncated)?;
-                        if self.settle(&reply).await? {
-                            return match reply {
-                                RoomStreamReply::Error { code, message } => Err(StreamError::Refused { code, message }),
-                                reply if reply.is_within_bounds() => Ok(reply),
-                                _ => Err(StreamError::Unexpected("a reply beyond its bounds")),
-                            };
-                        }
-                    }
+                let (reply, answered) = self.exchange.next_reply().await?.ok_or(StreamError::Truncated)?;
+                if self.note_answer(answered).await {
+                    return match reply {
+                        RoomStreamReply::Error { code, message } => Err(StreamError::Refused { code, message }),
+                        reply if reply.is_within_bounds() => Ok(reply),
+                        _ => Err(StreamError::Unexpected("a reply beyond its bounds")),
+                    };
                 }
             }
         })
@@ -134,36 +124,30 @@ impl RoomStream {
             let mut parts = Vec::with_capacity(lengths.len());
             for length in lengths {
                 let length = usize::try_from(*length).map_err(|_| StreamError::Unexpected("a length"))?;
-                parts.push(self.receiver.read_bulk_exact(length).await?);
+                parts.push(self.exchange.read_part(length).await?);
             }
             Ok(parts)
         })
         .await
     }
 
-    async fn send_push(&mut self, push: RoomPush) -> Result<(), StreamError> {
-        let RoomPush { own_number, message, run } = push;
-        self.sender.send_frame(&RoomStreamRequest::New { run }).await?;
-        // Noted as soon as it is sent: replies are assigned by the order of the requests.
-        self.unanswered.note_push(message, own_number);
-        Ok(())
-    }
-
-    /// Assigns a reply to the oldest request without one. Returns true if that is a question.
-    async fn settle(&mut self, reply: &RoomStreamReply) -> Result<bool, StreamError> {
-        match self.unanswered.settle(reply) {
-            None => Err(StreamError::Unexpected("a reply that nobody asked for")),
-            Some(AnsweredRequest::Question) => Ok(true),
-            Some(AnsweredRequest::Push) => Ok(false),
-            Some(AnsweredRequest::Delivered { message, number }) => {
+    /// Notes what a reply says. Returns true if it is one to a question.
+    async fn note_answer(&self, answered: AnsweredRequest) -> bool {
+        match answered {
+            AnsweredRequest::Question => return true,
+            AnsweredRequest::Push => {}
+            AnsweredRequest::Delivered { message, number } => {
                 let (room, member) = (self.room, self.member);
                 let noted = self.rooms.perform(move |registry| {
                     registry.note_delivered(room, member, number, Some(message));
                 });
                 // Fails only when the node is ending.
                 let _ = noted.await;
-                Ok(false)
             }
         }
+        false
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,9 +83,9 @@ pub(super) fn local_user(home: &TempDir, user: &str, identity: Arc<Identity>) ->
 const PULLS: usize = 2;
 
 /// A member's node as far as it concerns rooms.
-struct Member {
-    me: LocalUser,
-    rooms: Rooms,
+pub(super) struct Member {
+    pub(super) me: LocalUser,
+    pub(super) rooms: Rooms,
     demands: mpsc::UnboundedReceiver<RoomSyncRequest>,
     events: broadcast::Receiver<NodeEvent>,
     endpoint: Endpoint,
@@ -112,12 +112,12 @@ impl Member {
         self.rooms.take_records(ROOM, records.key(), records.wire()).await.unwrap();
     }
 
-    async fn write(&self, text: &str) -> RoomReceipt {
+    pub(super) async fn write(&self, text: &str) -> RoomReceipt {
         self.rooms.write(ROOM, text.to_owned()).await.unwrap()
     }
 
     /// Waits for an event.
-    async fn wait_for<T>(&mut self, wanted: &str, mut found: impl FnMut(&NodeEvent) -> Option<T>) -> T {
+    pub(super) async fn wait_for<T>(&mut self, wanted: &str, mut found: impl FnMut(&NodeEvent) -> Option<T>) -> T {
         let waited = async {
             loop {
                 if let Some(found) = found(&self.events.recv().await.unwrap()) {
@@ -161,7 +161,7 @@ async fn serve_streams(link: Link, rooms: Rooms) {
 }
 
 /// Returns both ends of a new link.
-async fn dial(from: &Member, to: &Member) -> (Link, Link) {
+pub(super) async fn dial(from: &Member, to: &Member) -> (Link, Link) {
     let address = ([127, 0, 0, 1], to.endpoint.port().unwrap()).into();
     let (user, fingerprint) = (to.me.user.clone(), to.me.identity.fingerprint());
     let target = DialTarget { user, fingerprint, addresses: vec![address], observed: Some(address) };
@@ -180,7 +180,7 @@ async fn connect(from: &mut Member, to: &mut Member) {
     to.use_link(&his);
 }
 
-async fn room_of<const N: usize>(users: [&str; N]) -> (Records, [Member; N]) {
+pub(super) async fn room_of<const N: usize>(users: [&str; N]) -> (Records, [Member; N]) {
     let mut records = Records::new(HistoryVisibility::Shared);
     let members = users.map(Member::new);
     members.iter().for_each(|member| records.join(&member.me));
