@@ -64,7 +64,11 @@ impl Profile {
 
 impl HistoryQuery {
     fn sql(&self) -> (String, Vec<Value>) {
-        const BEFORE_IN_ROOM: &str = "message.place < (SELECT place FROM message WHERE seq = ?)";
+        // The message may be gone since its page was read: then before the one that was stored after it.
+        const BEFORE_IN_ROOM: &str = "message.place < coalesce(
+            (SELECT place FROM message WHERE seq = ?),
+            (SELECT place FROM message WHERE seq > ? AND peer = $with AND place IS NOT NULL ORDER BY seq LIMIT 1),
+            x'FF')";
         let is_room = self.with.as_ref().is_some_and(|with| with.room().is_some());
         let mut conditions = vec![
             "message.void = 0".to_owned(),
@@ -74,7 +78,8 @@ impl HistoryQuery {
         // Values are bound, never part of the SQL text, so that the statement can be cached.
         let mut condition = |text: &str, value: Value| {
             values.push(value);
-            conditions.push(text.replace('?', &format!("?{}", values.len())));
+            // The conversation is the first value, if there is one.
+            conditions.push(text.replace('?', &format!("?{}", values.len())).replace("$with", "?1"));
         };
         if let Some(with) = &self.with {
             condition("message.peer = ?", with.to_string().into());

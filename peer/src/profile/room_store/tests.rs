@@ -14,7 +14,8 @@ use shared::room::MessageHash;
 use shared::{Fingerprint, RoomId, RoomName, UserName};
 
 use super::{NewRoomMessage, RoomUpdate};
-use crate::profile::Profile;
+use crate::profile::message_deletion::delete_messages;
+use crate::profile::{HistoryQuery, Profile};
 
 const ROOM: RoomId = RoomId::from_bytes([9; 16]);
 
@@ -291,6 +292,29 @@ fn what_comes_before_own_words_is_late() {
     room.write("an answer");
     assert!(room.take(late)[0].is_late);
     room.check();
+}
+
+#[test]
+fn a_page_ends_before_its_message_even_if_that_one_is_gone() {
+    let mut room = Fixture::new();
+    for body in ["one", "two", "three", "four"] {
+        room.write(body);
+    }
+    let mut writer = room.profile.writer().unwrap();
+    let transaction = writer.transaction().unwrap();
+    delete_messages(&transaction, [3, 4].into_iter()).unwrap();
+    transaction.commit().unwrap();
+    drop(writer);
+    room.write("five");
+    let texts = |before| {
+        let query = HistoryQuery { before: Some(before), ..HistoryQuery::with(lab(), 9) };
+        let page = room.profile.history(&query).unwrap().into_iter();
+        page.map(|stored| stored.message.text.into_received()).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(2), ["one"]);
+    assert_eq!(texts(3), ["one", "two"]);
+    assert_eq!(texts(5), ["one", "two"]);
+    assert_eq!(texts(6), ["one", "two", "five"], "whatever came after it is gone as well");
 }
 
 #[test]
