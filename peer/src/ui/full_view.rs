@@ -17,6 +17,7 @@ mod renderer;
 mod screen_painter;
 #[cfg(test)]
 mod tests;
+mod view_overlay;
 
 use std::io;
 use std::time::Instant;

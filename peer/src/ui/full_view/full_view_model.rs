@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use localization::tr;
 use ratatui_core::layout::{Rect, Size};
 use ratatui_core::text::Line;
-use shared::UserName;
+use shared::peer::FileStat;
+use shared::{FileName, UserName};
 
 use super::conversation_pane::{ConversationPane, FileListState};
-use super::help_page::help_lines;
 use super::pane_layout::{FocusedPane, PaneLayout};
+use super::view_overlay::ViewOverlay;
 use crate::engine::Notice;
 use crate::engine::chat::{ConversationName, StoredMessage};
 use crate::engine::node::UserSummary;
@@ -40,25 +41,11 @@ pub struct FullViewModel {
     panes: HashMap<ConversationName, ConversationPane>,
     pub(super) focus: FocusedPane,
     pub(super) overlay: Option<ViewOverlay>,
-    /// The index of the selected file.
-    pub(super) selected_file: usize,
+    /// The file that is marked; a name, since the list is loaded again while it is shown.
+    selected_file: Option<FileName>,
     /// The latest notice, shown in the help row until the next key.
     pub(super) notice: Option<StatusNotice>,
     size: Size,
-}
-
-/// A page shown over the panes.
-#[derive(Debug)]
-pub(super) enum ViewOverlay {
-    Help {
-        /// The number of rows scrolled off at the top.
-        scroll_down: usize,
-    },
-    Found {
-        words: String,
-        entries: Vec<MessageEntry>,
-        scroll_back: usize,
-    },
 }
 
 #[derive(Debug)]
@@ -77,7 +64,7 @@ impl FullViewModel {
             panes: HashMap::new(),
             focus: FocusedPane::Users,
             overlay: None,
-            selected_file: 0,
+            selected_file: None,
             notice: None,
             size: Size::new(80, 24),
         };
@@ -94,6 +81,9 @@ impl FullViewModel {
     /// Adapts scroll positions and the selected file to the screen's size.
     pub(super) fn resize(&mut self, size: Size) {
         self.size = size;
+        self.clamp_overlay();
+        // The file that is drawn as the marked one is the one that Enter fetches.
+        self.mark_file(self.selected_file_index());
         let Some(with) = self.selected.clone() else { return };
         let (theme, shown) = (self.theme, self.conversation_size());
         let pane = self.pane_mut(&with);
@@ -101,13 +91,11 @@ impl FullViewModel {
         if let Some((columns, rows)) = shown {
             pane.clamp_scroll(theme, columns, rows);
         }
-        let files = if let FileListState::Listed { files, .. } = &pane.files { files.len() } else { 0 };
-        self.selected_file = self.selected_file.min(files.saturating_sub(1));
-        match &mut self.overlay {
-            Some(ViewOverlay::Help { scroll_down: down }) => {
-                *down = (*down).min(help_lines(size.width.into(), theme, Some(&with)).len().saturating_sub(1));
-            }
-            Some(ViewOverlay::Found { .. }) | None => {}
+    }
+
+    fn clamp_overlay(&mut self) {
+        if let Some(overlay) = &mut self.overlay {
+            overlay.clamp_scroll(self.size, self.theme, self.selected.as_ref());
         }
     }
 
@@ -345,7 +333,7 @@ impl FullViewModel {
         let last = all.len().saturating_sub(1);
         let next = here.map_or(0, |here| here.saturating_add_signed(step).min(last));
         self.selected = all.into_iter().nth(next);
-        self.selected_file = 0;
+        self.selected_file = None;
         self.load_selected()
     }
 
@@ -396,17 +384,43 @@ impl FullViewModel {
         vec![ViewCommand::ListFiles { of: of.into(), prefix: String::new() }]
     }
 
+    /// Returns the files of the selected conversation, as far as they are listed.
+    fn listed_files(&self) -> &[FileStat] {
+        match self.selected_pane().map(|pane| &pane.files) {
+            Some(FileListState::Listed { files, .. }) => files,
+            _ => &[],
+        }
+    }
+
+    /// Returns the index of the marked file; of one that is gone, that of the file which has its place.
+    pub(super) fn selected_file_index(&self) -> usize {
+        let Some(name) = &self.selected_file else { return 0 };
+        let files = self.listed_files();
+        let index = files.iter().position(|file| file.name == *name);
+        index.unwrap_or_else(|| {
+            let following = files.iter().position(|file| file.name.as_str() > name.as_str());
+            following.unwrap_or_else(|| files.len().saturating_sub(1))
+        })
+    }
+
+    /// Marks a file of the list, or the last one. Without a list the marked file stays, for the list that follows.
+    fn mark_file(&mut self, index: usize) {
+        let files = self.listed_files();
+        if let Some(file) = files.get(index).or(files.last()) {
+            self.selected_file = Some(file.name.clone());
+        }
+    }
+
     fn move_file_selection(&mut self, step: isize) -> Vec<ViewCommand> {
-        // `resize` clamps it to the number of files before the next drawing.
-        self.selected_file = self.selected_file.saturating_add_signed(step);
+        self.mark_file(self.selected_file_index().saturating_add_signed(step));
         Vec::new()
     }
 
     fn fetch_selected(&self) -> Vec<ViewCommand> {
-        let (Some(from), Some(pane)) = (self.selected.clone(), self.selected_pane()) else { return Vec::new() };
-        let FileListState::Listed { files, .. } = &pane.files else { return Vec::new() };
-        let wish = |name: String| ViewCommand::Fetch { from, name };
-        files.get(self.selected_file).map(|file| file.name.as_str().to_owned()).map(wish).into_iter().collect()
+        let (Some(from), Some(name)) = (self.selected.clone(), &self.selected_file) else { return Vec::new() };
+        // One that is no longer listed may have been replaced on the screen.
+        let is_listed = self.listed_files().iter().any(|file| file.name == *name);
+        is_listed.then(|| ViewCommand::Fetch { from, name: name.as_str().to_owned() }).into_iter().collect()
     }
 
     fn show_found(&mut self, words: &str, messages: &[StoredMessage]) {

@@ -10,10 +10,10 @@ use shared::safe_text::safe_line;
 use unicode_width::UnicodeWidthStr;
 
 use super::conversation_pane::{ConversationPane, FileListState};
-use super::full_view_model::{FullViewModel, StatusNotice, ViewOverlay};
-use super::help_page::help_lines;
+use super::full_view_model::{FullViewModel, StatusNotice};
 use super::pane_layout::FocusedPane;
 use super::screen_painter::{PlacedHyperlink, ScreenFrame};
+use super::view_overlay::ViewOverlay;
 use crate::engine::chat::ConversationName;
 use crate::engine::node::UserSummary;
 use crate::engine::room_values::RoomOverview;
@@ -233,11 +233,12 @@ fn draw_files(view: &FullViewModel, buffer: &mut Buffer, pane: Rect) {
         return nothing(buffer, &hint);
     }
     let rows = usize::from(pane.height.saturating_sub(1));
-    let first = view.selected_file.saturating_sub(rows.saturating_sub(1));
+    let chosen = view.selected_file_index();
+    let first = chosen.saturating_sub(rows.saturating_sub(1));
     // Names are compared among the shown rows: a folder's files often differ only in the middle.
     let names: Vec<_> = files.iter().skip(first).take(rows).map(|file| display_name(file.name.as_str())).collect();
     for (y, (place, file)) in (1..pane.height).zip(files.iter().enumerate().skip(first)) {
-        let is_chosen = place == view.selected_file && view.focus == FocusedPane::Files;
+        let is_chosen = place == chosen && view.focus == FocusedPane::Files;
         let sign = if is_chosen { ">" } else { " " };
         // The sign, eight columns of size, and a blank before and behind the name.
         let room = usize::from(pane.width).saturating_sub(11);
@@ -310,24 +311,14 @@ fn draw_help(view: &FullViewModel, buffer: &mut Buffer, row: Rect) {
 fn draw_overlay(view: &FullViewModel, overlay: &ViewOverlay, picture: &mut ScreenFrame, area: Rect) {
     let columns = usize::from(area.width);
     let most = usize::from(area.height.saturating_sub(1));
-    let (heading, rows, first) = match overlay {
-        ViewOverlay::Help { scroll_down: down } => {
-            let rows: Vec<TextRow> =
-                help_lines(columns, view.theme, view.selected.as_ref()).into_iter().map(TextRow::from).collect();
-            let first = (*down).min(rows.len().saturating_sub(most));
-            (tr!("help"), rows, first)
-        }
+    let rows = overlay.rows(columns, view.theme, view.selected.as_ref());
+    let hidden = rows.len().saturating_sub(most);
+    let (heading, first) = match overlay {
+        ViewOverlay::Help { scroll_down: down } => (tr!("help"), (*down).min(hidden)),
         ViewOverlay::Found { words, entries, scroll_back: back } => {
-            let rows = entries.iter().flat_map(|entry| {
-                let mut rows = entry.rows(view.theme, columns, false);
-                // Results may be far apart in time, so each one shows its day.
-                rows.insert(0, Line::styled(entry.day(), view.theme.dim()).into());
-                rows
-            });
-            let rows: Vec<TextRow> = rows.collect();
+            let heading = format!("{}: {}", found_heading(entries.len()), safe_line(words));
             // The latest results are at the bottom, as in a conversation.
-            let first = rows.len().saturating_sub(most).saturating_sub(*back);
-            (format!("{}: {}", found_heading(entries.len()), safe_line(words)), rows, first)
+            (heading, hidden.saturating_sub(*back))
         }
     };
     let heading = Line::styled(truncate(&heading, columns, view.theme.ellipsis()), view.theme.bold());

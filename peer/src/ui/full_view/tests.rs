@@ -372,6 +372,53 @@ fn the_selected_file_is_one_of_the_list_on_a_narrow_screen_as_well() {
 }
 
 #[test]
+fn the_marked_file_is_fetched_whatever_the_list_becomes() {
+    let mut view = view(80, 8);
+    let listed = |names: &[&str]| ViewUpdate::Files {
+        of: name("bob").into(),
+        prefix: String::new(),
+        files: names.iter().map(|name| file(name)).collect(),
+    };
+    tell(&mut view, &listed(&["b", "d"]));
+    view.focus = FocusedPane::Files;
+    view.resize(Size::new(80, 8));
+    let fetch = |name: &str| vec![ViewCommand::Fetch { from: self::name("bob").into(), name: name.to_owned() }];
+    tell(&mut view, &listed(&["a", "b", "d"]));
+    assert_eq!(press(&mut view, &InputAction::Submit), fetch("b"));
+    tell(&mut view, &listed(&["a", "d"]));
+    assert_eq!(press(&mut view, &InputAction::Submit), [], "another one has its place");
+    view.resize(Size::new(80, 8));
+    assert_eq!(press(&mut view, &InputAction::Submit), fetch("d"));
+}
+
+#[test]
+fn an_overlay_scrolls_no_further_than_its_rows() {
+    let mut view = FullViewModel::new(LOOK, &name("alice"), &[], &[]);
+    view.resize(Size::new(60, 12));
+    press(&mut view, &InputAction::Help);
+    let mut top = None;
+    for step in [InputAction::PageUp, InputAction::PageDown] {
+        for _ in 0..50 {
+            press(&mut view, &step);
+        }
+        let shown = picture(&view, 60, 12);
+        assert_ne!(top.replace(shown.clone()), Some(shown));
+    }
+    press(&mut view, &InputAction::Edit(EditCommand::Older));
+    assert_ne!(top, Some(picture(&view, 60, 12)), "the first key back moves the page");
+    press(&mut view, &InputAction::Escape);
+    let messages = (1..30).map(|seq| stored(seq, &format!("tea {seq}"))).collect();
+    tell(&mut view, &ViewUpdate::SearchResults { with: name("bob").into(), words: "tea".to_owned(), messages });
+    for _ in 0..50 {
+        press(&mut view, &InputAction::PageUp);
+    }
+    let first = picture(&view, 60, 12);
+    assert!(first[2].ends_with("tea 1"), "{first:?}");
+    press(&mut view, &InputAction::Edit(EditCommand::Newer));
+    assert_ne!(first, picture(&view, 60, 12));
+}
+
+#[test]
 fn a_stranger_wants_to_talk_until_there_is_an_answer() {
     let mut view = view(80, 12);
     let stranger = UserSummary { request: true, ..person("bob", true, 1) };

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use super::{FullViewModel, ViewOverlay};
+use super::FullViewModel;
 use crate::ui::composer::ComposerAction;
 use crate::ui::full_view::pane_layout::FocusedPane;
+use crate::ui::full_view::view_overlay::ViewOverlay;
 use crate::ui::line_editor::EditCommand;
 use crate::ui::view::ViewCommand;
 use crate::ui::view_input::{InputAction, unreadable_notice};
@@ -154,6 +155,8 @@ impl FullViewModel {
             Some(ViewOverlay::Found { scroll_back: back, .. }) => *back = back.saturating_add_signed(-by),
             None => {}
         }
+        // Here as well: a burst of keys is drawn once.
+        self.clamp_overlay();
         Vec::new()
     }
 }
