@@ -41,7 +41,7 @@ use crate::engine::node_connection::{ConnectionEvent, NodeConnection};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, LocalUser};
 use crate::sys::job_control;
-use crate::ui::{TerminalView, ViewInput, ViewUpdate, excerpt};
+use crate::ui::{RequestFailure, TerminalView, ViewInput, ViewUpdate, excerpt};
 
 /// Least time between two drawings.
 const FRAME_INTERVAL: Duration = Duration::from_millis(16);
@@ -376,12 +376,34 @@ impl<V: TerminalView> ViewSession<'_, V> {
         self.is_waking = self.ask(|node| async move { node.wake(None).await.map(|()| JobOutcome::NodeWoken) });
     }
 
-    fn list_users(&mut self) {
-        self.ask(|node| async move { Ok(JobOutcome::Update(ViewUpdate::Users(node.users().await?))) });
+    /// Asks the node for the answer to a request of the view. The view waits for it, so that a failure is an answer too.
+    fn request<F>(
+        &mut self,
+        act: impl FnOnce(NodeApi) -> F,
+        failed: impl FnOnce(RequestFailure) -> ViewUpdate + Send + 'static,
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<ViewUpdate, Error>> + Send + 'static,
+    {
+        let Some(node) = self.connection.api() else { return self.update_view(&failed(RequestFailure::NoNode)) };
+        let asked = act(node);
+        self.jobs.spawn(async move {
+            JobOutcome::Update(match asked.await {
+                Ok(answer) => answer,
+                Err(Error::NodeGone { .. }) => failed(RequestFailure::NoNode),
+                Err(error) => failed(RequestFailure::Error(error.to_string())),
+            })
+        });
+        Ok(())
+    }
+
+    fn list_users(&mut self) -> Result<(), Error> {
+        self.request(|node| async move { Ok(ViewUpdate::Users(node.users().await?)) }, ViewUpdate::UsersFailed)?;
         self.ask(|node| async move {
             // The node of an earlier release knows no rooms.
             Ok(node.rooms().await.map_or(JobOutcome::Nothing, |rooms| JobOutcome::Update(ViewUpdate::Rooms(rooms))))
         });
+        Ok(())
     }
 
     fn show_problem(&mut self, what: String) -> Result<(), Error> {
@@ -397,7 +419,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 self.update_view(&news)
             }
             JobOutcome::ListsChanged(news) => {
-                self.list_users();
+                self.list_users()?;
                 self.update_view(&news)
             }
             JobOutcome::ActEnded { number, outcome } => {

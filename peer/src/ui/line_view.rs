@@ -9,7 +9,10 @@
 //! ```
 
 mod catch_up_buffer;
+#[cfg(test)]
+mod catch_up_tests;
 mod line_view_model;
+mod shown_messages;
 mod status_line;
 #[cfg(test)]
 mod tests;

@@ -165,7 +165,7 @@ impl TerminalView for PlainViewTerminal {
     }
 
     fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> io::Result<Vec<ViewCommand>> {
-        if let ViewUpdate::Event(event) = news {
+        if let ViewUpdate::Event(event) | ViewUpdate::StoredHere(event) = news {
             self.print_event(event, now)?;
         }
         Ok(self.model.handle_update(news, now))

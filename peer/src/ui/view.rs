@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use localization::tr;
 use shared::peer::FileStat;
 use shared::tracker::room_request::RequestedChange;
 use shared::{RoomName, UserName};
@@ -57,14 +58,14 @@ pub enum ViewCommand {
         /// The file's name; `None`: the only download from there.
         name: Option<String>,
     },
-    /// Asks for all users and rooms: [`ViewUpdate::Users`] and [`ViewUpdate::Rooms`].
+    /// Asks for all users and rooms: [`ViewUpdate::Users`] or [`ViewUpdate::UsersFailed`], and [`ViewUpdate::Rooms`].
     ListUsers,
     /// Asks whether a user has an account: [`ViewUpdate::Account`].
     FindAccount {
         /// The name to look up.
         user: UserName,
     },
-    /// Asks for stored messages: [`ViewUpdate::History`].
+    /// Asks for stored messages: [`ViewUpdate::History`] or [`ViewUpdate::HistoryFailed`].
     LoadHistory {
         /// The conversation.
         with: ConversationName,
@@ -74,12 +75,15 @@ pub enum ViewCommand {
         age: Option<i64>,
         limit: usize,
     },
-    /// Asks for messages the view missed: [`ViewUpdate::CaughtUp`], at most [`MAX_CATCH_UP_MESSAGES`].
+    /// Asks for messages the view missed: [`ViewUpdate::CaughtUp`] or [`ViewUpdate::CatchUpFailed`]. Of a conversation
+    /// with one user these are the earliest; of a room the last, for pages by arrival would tear its order apart.
     CatchUp {
         /// The conversation.
         with: ConversationName,
         /// Only messages after this sequence number.
         after: i64,
+        /// In a room: only messages before the one of this sequence number, in the room's order.
+        before: Option<i64>,
     },
     /// Searches messages: [`ViewUpdate::SearchResults`], at most [`MAX_SEARCH_RESULTS`].
     Search {
@@ -127,13 +131,37 @@ pub enum ViewCommand {
     Interrupt,
 }
 
+/// The reason why a view's request has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestFailure {
+    /// There is no node. [`NodeEvent::EventsMissed`] comes with the next one.
+    NoNode,
+    /// An error, in words for the user.
+    Error(String),
+}
+
+impl RequestFailure {
+    /// Returns the reason in words for the user.
+    pub fn words(&self) -> String {
+        match self {
+            Self::NoNode => tr!("this window is reconnecting: try again in a moment"),
+            Self::Error(words) => words.clone(),
+        }
+    }
+}
+
 /// News for a view: an event of the node, or the answer to a [`ViewCommand`].
 #[derive(Debug, Clone)]
 pub enum ViewUpdate {
     /// An event of the node.
     Event(NodeEvent),
+    /// The event of a message that this view stored itself. Unlike the node's events it doesn't mean that all messages
+    /// stored earlier were told.
+    StoredHere(NodeEvent),
     /// All known users.
     Users(Vec<UserSummary>),
+    /// The answer to [`ViewCommand::ListUsers`] if it failed.
+    UsersFailed(RequestFailure),
     /// All rooms of the user.
     Rooms(Vec<RoomOverview>),
     /// The answer to [`ViewCommand::FindAccount`].
@@ -155,12 +183,26 @@ pub enum ViewUpdate {
         /// Oldest first.
         messages: Vec<StoredMessage>,
     },
+    /// The answer to [`ViewCommand::LoadHistory`] if it failed.
+    HistoryFailed {
+        /// The conversation.
+        with: ConversationName,
+        /// The bound that was requested.
+        before: Option<i64>,
+        why: RequestFailure,
+    },
     /// The answer to [`ViewCommand::CatchUp`].
     CaughtUp {
         /// The conversation.
         with: ConversationName,
-        /// Oldest first. Exactly [`MAX_CATCH_UP_MESSAGES`] of them mean that more may follow.
+        /// Oldest first. Exactly [`MAX_CATCH_UP_MESSAGES`] of them mean that there may be more.
         messages: Vec<StoredMessage>,
+    },
+    /// The answer to [`ViewCommand::CatchUp`] if it failed.
+    CatchUpFailed {
+        /// The conversation.
+        with: ConversationName,
+        why: RequestFailure,
     },
     /// The answer to [`ViewCommand::Search`].
     SearchResults {

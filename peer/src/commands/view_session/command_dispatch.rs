@@ -11,7 +11,7 @@ use super::background_jobs::{self, JobOutcome};
 use super::view_exit::ExitReason;
 use crate::engine::chat::{ConversationName, HistoryQuery};
 use crate::engine::{Error, now_ms};
-use crate::ui::{MAX_CATCH_UP_MESSAGES, MAX_SEARCH_RESULTS, TerminalView, ViewCommand, ViewUpdate};
+use crate::ui::{MAX_CATCH_UP_MESSAGES, MAX_SEARCH_RESULTS, RequestFailure, TerminalView, ViewCommand, ViewUpdate};
 
 impl<V: TerminalView> ViewSession<'_, V> {
     pub(super) fn dispatch(&mut self, wishes: Vec<ViewCommand>) -> Result<(), Error> {
@@ -28,33 +28,15 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 ViewCommand::Typing { to } => {
                     self.ask(|node| async move { node.typing(&to).await.map(|()| JobOutcome::Nothing) });
                 }
-                ViewCommand::ListUsers => self.list_users(),
+                ViewCommand::ListUsers => self.list_users()?,
                 ViewCommand::LoadHistory { with, before, age, limit } => {
-                    let since = age.map(|age| now_ms().saturating_sub(age));
-                    let query = HistoryQuery { before, since, ..HistoryQuery::with(&with, limit) };
-                    self.ask(|node| async move {
-                        let messages = node.history(query).await?;
-                        Ok(JobOutcome::Update(ViewUpdate::History { with, before, messages }))
-                    });
+                    self.load_history(with, before, age, limit)?;
                 }
-                ViewCommand::CatchUp { with, after } => {
-                    // Pages by arrival would tear the order of a room apart.
-                    let limit = if with.room().is_some() { usize::MAX } else { MAX_CATCH_UP_MESSAGES };
-                    let query = HistoryQuery { after: Some(after), earliest: true, ..HistoryQuery::with(&with, limit) };
-                    self.ask(|node| async move {
-                        let messages = match node.history(query).await {
-                            // The view holds new messages back until it has caught up; it asks the next node again.
-                            Err(Error::NodeGone { .. }) => Vec::new(),
-                            messages => messages?,
-                        };
-                        Ok(JobOutcome::Update(ViewUpdate::CaughtUp { with, messages }))
-                    });
-                }
+                ViewCommand::CatchUp { with, after, before } => self.load_missed(with, after, before)?,
                 ViewCommand::Block { .. } | ViewCommand::Accept { .. } | ViewCommand::Search { .. }
                     if !self.connection.is_connected() =>
                 {
-                    let what = tr!("this window is reconnecting: try again in a moment");
-                    self.view.handle_update(&ViewUpdate::Problem(what), Instant::now())?;
+                    self.view.handle_update(&ViewUpdate::Problem(RequestFailure::NoNode.words()), Instant::now())?;
                 }
                 ViewCommand::Search { with, words } => {
                     let query =
@@ -123,6 +105,33 @@ impl<V: TerminalView> ViewSession<'_, V> {
             self.announce_open_conversation();
         }
         Ok(())
+    }
+
+    fn load_history(
+        &mut self,
+        with: ConversationName,
+        before: Option<i64>,
+        age: Option<i64>,
+        limit: usize,
+    ) -> Result<(), Error> {
+        let since = age.map(|age| now_ms().saturating_sub(age));
+        let query = HistoryQuery { before, since, ..HistoryQuery::with(&with, limit) };
+        let asked = with.clone();
+        self.request(
+            |node| async move { Ok(ViewUpdate::History { with, before, messages: node.history(query).await? }) },
+            move |why| ViewUpdate::HistoryFailed { with: asked, before, why },
+        )
+    }
+
+    fn load_missed(&mut self, with: ConversationName, after: i64, before: Option<i64>) -> Result<(), Error> {
+        let earliest = with.person().is_some();
+        let page = HistoryQuery::with(&with, MAX_CATCH_UP_MESSAGES);
+        let query = HistoryQuery { after: Some(after), before, earliest, ..page };
+        let asked = with.clone();
+        self.request(
+            |node| async move { Ok(ViewUpdate::CaughtUp { with, messages: node.history(query).await? }) },
+            move |why| ViewUpdate::CatchUpFailed { with: asked, why },
+        )
     }
 
     pub(super) fn start_offer(&mut self, to: ConversationName, paths: Vec<PathBuf>) {

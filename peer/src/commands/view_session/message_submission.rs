@@ -104,7 +104,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 self.store_next();
                 let event = NodeEvent::MessageQueued { to: stored.peer, message: stored.message, seq: stored.seq };
                 self.track_event(&event);
-                self.update_view(&ViewUpdate::Event(event))
+                self.update_view(&ViewUpdate::StoredHere(event))
             }
             Err(error) if is_permanent(&error) => {
                 self.unstored.remove(message.id);

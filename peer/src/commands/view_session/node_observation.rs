@@ -70,7 +70,7 @@ impl<V: TerminalView> ViewSession<'_, V> {
     /// Begins with the new node; events that were missed are in the history.
     pub(super) fn handle_node_restored(&mut self) -> Result<(), Error> {
         self.announce_open_conversation();
-        self.list_users();
+        self.list_users()?;
         self.store_next();
         self.send_posts();
         // The node may have read the outbox before the last message was stored in it.

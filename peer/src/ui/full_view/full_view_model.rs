@@ -25,7 +25,7 @@ use crate::ui::event_text::{event_line, request_note};
 use crate::ui::message_entry::{MessageEntry, delivery_mark};
 use crate::ui::text_wrap::wrap_text;
 use crate::ui::theme::TerminalTheme;
-use crate::ui::view::{ViewCommand, ViewUpdate};
+use crate::ui::view::{RequestFailure, ViewCommand, ViewUpdate};
 
 /// Messages loaded per page.
 const PAGE_MESSAGES: usize = 100;
@@ -145,7 +145,7 @@ impl FullViewModel {
 
     pub(super) fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> Vec<ViewCommand> {
         match news {
-            ViewUpdate::Event(event) => return self.handle_event(event, now),
+            ViewUpdate::Event(event) | ViewUpdate::StoredHere(event) => return self.handle_event(event, now),
             ViewUpdate::Users(people) => {
                 let had_nobody = self.selected.is_none();
                 self.update_users(people);
@@ -191,7 +191,14 @@ impl FullViewModel {
                 return wishes;
             }
             ViewUpdate::Hashing(file) => self.chat.transfers.update_hashing(file, now),
-            ViewUpdate::CaughtUp { .. } | ViewUpdate::Account { .. } | ViewUpdate::Resumed => {}
+            ViewUpdate::UsersFailed(RequestFailure::Error(words)) => self.show_notice(words, true),
+            ViewUpdate::HistoryFailed { why, .. } => self.show_notice(&why.words(), true),
+            // The list is requested again with the next node.
+            ViewUpdate::UsersFailed(RequestFailure::NoNode)
+            | ViewUpdate::CaughtUp { .. }
+            | ViewUpdate::CatchUpFailed { .. }
+            | ViewUpdate::Account { .. }
+            | ViewUpdate::Resumed => {}
         }
         Vec::new()
     }

@@ -4,7 +4,7 @@ mod message_updates;
 mod query_results;
 mod room_updates;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use localization::tr;
@@ -12,7 +12,8 @@ use ratatui_core::text::Line;
 use shared::UserName;
 use shared::peer::MessageId;
 
-use super::catch_up_buffer::CatchUpBuffer;
+use super::catch_up_buffer::{CatchUpBuffer, HeldMessage, MessageSource};
+use super::shown_messages::ShownMessages;
 use super::status_line::status_line;
 use crate::engine::chat::{ConversationName, MessageDirection, StoredMessage};
 use crate::engine::node::UserSummary;
@@ -25,14 +26,17 @@ use crate::ui::event_text::{event_line, request_note};
 use crate::ui::human_format::hour_and_minute;
 use crate::ui::inline_screen::ScrollbackRowId;
 use crate::ui::message_entry::{MessageEntry, delivery_mark};
+use crate::ui::poll_backoff::PollBackoff;
 use crate::ui::slash_command::HistoryRange;
 use crate::ui::text_rows::TextRow;
 use crate::ui::theme::{DeliveryMark, TerminalTheme};
-use crate::ui::view::{ViewCommand, ViewUpdate};
+use crate::ui::view::{RequestFailure, ViewCommand, ViewUpdate};
 use crate::ui::view_input::{InputAction, unreadable_notice};
 
 /// The longest pause between two polls of the user list.
 const MAX_USERS_POLL_INTERVAL: Duration = Duration::from_secs(300);
+/// The longest pause between two attempts to load missed messages.
+const MAX_CATCH_UP_INTERVAL: Duration = Duration::from_secs(30);
 const MAX_TRANSFER_ROWS: usize = 3;
 
 /// The state of the line view: one conversation, printed line by line.
@@ -49,12 +53,15 @@ pub struct LineViewModel {
     pending_listings: PendingListings,
     /// The lowest sequence number shown; every message from there on is shown.
     first_seq: Option<i64>,
-    /// The highest sequence number shown.
-    last_seq: i64,
+    shown: ShownMessages,
     /// The first unread message, if it is older than any shown message. While set, nothing is marked as read.
     first_unseen: Option<i64>,
     /// Events held while missed messages are being loaded.
     catch_up: Option<CatchUpBuffer>,
+    /// The time of the next catch-up, if the last one failed.
+    catch_up_poll: PollBackoff,
+    /// True after the reason for that was shown.
+    has_reported_gap: bool,
     account: AccountState,
 }
 
@@ -72,8 +79,9 @@ pub(super) enum AccountState {
 struct PendingListings {
     files: bool,
     users: bool,
-    /// The requested range; it tells whether fewer messages than requested arrived.
-    history: Option<HistoryRange>,
+    /// The requested ranges, which tell whether fewer messages than requested arrived. Only the first is under way: where
+    /// the next one begins is known after its answer.
+    history: VecDeque<HistoryRange>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -122,9 +130,11 @@ impl LineViewModel {
             day: String::new(),
             pending_listings: PendingListings::default(),
             first_seq: None,
-            last_seq: 0,
+            shown: ShownMessages::default(),
             first_unseen: None,
             catch_up: None,
+            catch_up_poll: PollBackoff::new(MAX_CATCH_UP_INTERVAL),
+            has_reported_gap: false,
             account: AccountState::Unknown,
         };
         // The entries below need the members of the room for their marks.
@@ -145,6 +155,9 @@ impl LineViewModel {
             if !has_send {
                 view.show_stored_offer(stored);
             }
+        }
+        if let Some(last) = before.iter().map(|stored| stored.seq).max() {
+            view.shown.complete(last);
         }
         // After the shown messages, which the node's counts include.
         view.chat.update_users(people, with.person());
@@ -181,7 +194,7 @@ impl LineViewModel {
 
     /// Returns the first command: messages stored since `before` was read are announced by no event.
     pub(in crate::ui) fn start(&mut self) -> Vec<ViewCommand> {
-        vec![self.request_catch_up()]
+        self.request_catch_up().into_iter().collect()
     }
 
     pub(in crate::ui) fn take_items(&mut self) -> Vec<ScrollbackItem> {
@@ -255,7 +268,8 @@ impl LineViewModel {
 
     pub(in crate::ui) fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> Vec<ViewCommand> {
         match news {
-            ViewUpdate::Event(event) => return self.handle_event(event, now),
+            ViewUpdate::Event(event) => return self.handle_event(event, MessageSource::Node, now),
+            ViewUpdate::StoredHere(event) => return self.handle_event(event, MessageSource::ThisView, now),
             ViewUpdate::Users(people) => {
                 self.chat.update_users(people, self.with.person());
                 if std::mem::take(&mut self.pending_listings.users) {
@@ -267,7 +281,15 @@ impl LineViewModel {
             ViewUpdate::Account { user: of, exists, similar: like } if self.with == *of => {
                 self.show_account(*exists, like);
             }
+            ViewUpdate::UsersFailed(why) => {
+                let is_asked = std::mem::take(&mut self.pending_listings.users);
+                // Otherwise the view lists by itself, and will again.
+                if is_asked || *why != RequestFailure::NoNode {
+                    self.add_problem(why.words());
+                }
+            }
             ViewUpdate::CaughtUp { messages, .. } => return self.handle_catch_up(messages),
+            ViewUpdate::CatchUpFailed { why, .. } => self.handle_catch_up_failed(why),
             ViewUpdate::SearchResults { words, messages, .. } => self.show_found(words, messages),
             ViewUpdate::Files { of, files, prefix: start } => {
                 let wish = self.chat.handle_files(of, start, files);
@@ -283,14 +305,15 @@ impl LineViewModel {
                 self.chat.expire(now);
                 // With growing pauses: while the presence is unknown, and in a room, whose members' presence is told by
                 // events only where it changes.
-                return if self.online().is_none() {
-                    self.chat.poll_users(now).into_iter().collect()
-                } else {
-                    Vec::new()
-                };
+                let poll = if self.online().is_none() { self.chat.poll_users(now) } else { None };
+                return poll.into_iter().chain(self.retry_catch_up(now)).collect();
             }
             ViewUpdate::Hashing(file) => self.chat.transfers.update_hashing(file, now),
             ViewUpdate::History { messages, .. } => return self.show_history(messages),
+            ViewUpdate::HistoryFailed { why, .. } => {
+                self.pending_listings.history.clear();
+                self.add_problem(why.words());
+            }
             ViewUpdate::Account { .. } | ViewUpdate::Resumed => {}
         }
         Vec::new()
@@ -334,23 +357,25 @@ impl LineViewModel {
         )))
     }
 
-    fn handle_event(&mut self, event: &NodeEvent, now: Instant) -> Vec<ViewCommand> {
+    fn handle_event(&mut self, event: &NodeEvent, source: MessageSource, now: Instant) -> Vec<ViewCommand> {
         let is_here = |user: &UserName| self.with == *user;
         let is_news = self.chat.handle_event(event, now);
         match event {
             NodeEvent::Received { from, message, seq, at } if is_here(from) => {
-                return self
-                    .receive_message(MessageEntry::from_received(from, message, *seq, *at), message.offer.as_ref());
+                let entry = MessageEntry::from_received(from, message, *seq, *at);
+                return self.receive_message(HeldMessage { entry, offer: message.offer.clone(), source });
             }
             NodeEvent::MessageQueued { to, message, seq } if is_here(to) => {
-                return self.receive_message(MessageEntry::from_sent(message, *seq), None);
+                let entry = MessageEntry::from_sent(message, *seq);
+                return self.receive_message(HeldMessage { entry, offer: None, source });
             }
             NodeEvent::MessageStateChanged { to, id, state, why, .. } if is_here(to) => {
                 self.show_mark(*id, delivery_mark(*state), why.as_deref());
             }
             NodeEvent::RoomMessage(post) if self.with == post.room => {
                 let others = self.chat.other_member_count(&post.room);
-                return self.receive_message(MessageEntry::from_post(post, self.chat.me(), others), None);
+                let entry = MessageEntry::from_post(post, self.chat.me(), others);
+                return self.receive_message(HeldMessage { entry, offer: None, source });
             }
             NodeEvent::Room(news) if self.with == news.room => self.show_room_news(news),
             NodeEvent::Room(RoomNews { kind: RoomNewsKind::Invited, .. }) => self.show_event(event),
@@ -376,7 +401,9 @@ impl LineViewModel {
             }
             // The node dropped events that this view was too slow to take; everything they said is loaded
             // again.
-            NodeEvent::EventsMissed { .. } => return vec![self.request_catch_up(), ViewCommand::ListUsers],
+            NodeEvent::EventsMissed { .. } => {
+                return self.request_catch_up().into_iter().chain([ViewCommand::ListUsers]).collect();
+            }
             NodeEvent::TrackerLost { .. }
             | NodeEvent::SharesRefused { .. }
             | NodeEvent::Displaced(_)
@@ -405,7 +432,7 @@ impl LineViewModel {
             let (seq, ts, cells) = (entry.seq, entry.at, entry.room.map_or(1, |room| room.mark_cells));
             self.marked_messages.insert(entry.id, MarkedMessage { row: None, seq, ts, cells });
         }
-        self.last_seq = self.last_seq.max(entry.seq);
+        self.shown.add(entry.seq);
         self.first_seq.get_or_insert(entry.seq);
         self.pending_items.push(ScrollbackItem::Item(ConversationItem::Entry(entry)));
     }

@@ -16,17 +16,17 @@ use crate::ui::theme::{DeliveryMark, TerminalTheme};
 use crate::ui::view::{MAX_CATCH_UP_MESSAGES, ViewCommand, ViewUpdate};
 use crate::ui::view_input::InputAction;
 
-const LOOK: TerminalTheme = TerminalTheme { color: false, unicode: true };
+pub(super) const LOOK: TerminalTheme = TerminalTheme { color: false, unicode: true };
 
-fn bob() -> UserName {
+pub(super) fn bob() -> UserName {
     "bob".parse().unwrap()
 }
 
-fn alice() -> UserName {
+pub(super) fn alice() -> UserName {
     "alice".parse().unwrap()
 }
 
-fn with_bob() -> ConversationName {
+pub(super) fn with_bob() -> ConversationName {
     bob().into()
 }
 
@@ -34,11 +34,11 @@ fn message(byte: u8, text: &str) -> ChatMessage {
     ChatMessage { id: MessageId::from_bytes([byte; 16]), ts: 0, text: text.into(), offer: None, send: None }
 }
 
-fn said(byte: u8, text: &str) -> ViewUpdate {
+pub(super) fn said(byte: u8, text: &str) -> ViewUpdate {
     ViewUpdate::Event(NodeEvent::MessageQueued { to: bob(), message: message(byte, text), seq: byte.into() })
 }
 
-fn received(from: &str, byte: u8, text: &str) -> ViewUpdate {
+pub(super) fn received(from: &str, byte: u8, text: &str) -> ViewUpdate {
     ViewUpdate::Event(NodeEvent::Received {
         from: from.parse().unwrap(),
         message: message(byte, text),
@@ -47,7 +47,7 @@ fn received(from: &str, byte: u8, text: &str) -> ViewUpdate {
     })
 }
 
-fn state(byte: u8, state: MessageState) -> ViewUpdate {
+pub(super) fn state(byte: u8, state: MessageState) -> ViewUpdate {
     ViewUpdate::Event(NodeEvent::MessageStateChanged {
         to: bob(),
         id: MessageId::from_bytes([byte; 16]),
@@ -57,11 +57,11 @@ fn state(byte: u8, state: MessageState) -> ViewUpdate {
     })
 }
 
-fn tell(view: &mut LineViewModel, news: &ViewUpdate) -> Vec<ViewCommand> {
+pub(super) fn tell(view: &mut LineViewModel, news: &ViewUpdate) -> Vec<ViewCommand> {
     view.handle_update(news, Instant::now())
 }
 
-fn above(view: &mut LineViewModel, columns: usize) -> Vec<String> {
+pub(super) fn above(view: &mut LineViewModel, columns: usize) -> Vec<String> {
     let items = view.take_items();
     items.iter().flat_map(|item| view.rows_of(item, columns)).map(|row| row.line.to_string()).collect()
 }
@@ -73,7 +73,7 @@ fn below(view: &LineViewModel, columns: usize) -> Vec<String> {
     rows.map(|row| row.trim_end().to_owned()).collect()
 }
 
-fn begun() -> LineViewModel {
+pub(super) fn begun() -> LineViewModel {
     let mut view = LineViewModel::new(LOOK, &alice(), &with_bob(), (&[], &[]), &[], None);
     view.take_items();
     view
@@ -169,12 +169,12 @@ fn an_offer_can_be_fetched_at_once() {
     );
 }
 
-fn stored(byte: u8, direction: MessageDirection, state: MessageState) -> StoredMessage {
+pub(super) fn stored(byte: u8, direction: MessageDirection, state: MessageState) -> StoredMessage {
     let message = message(byte, &format!("message {byte}"));
     StoredMessage { seq: byte.into(), peer: bob(), direction, message, state, at: 0, room: None }
 }
 
-fn texts(rows: &[String]) -> Vec<&str> {
+pub(super) fn texts(rows: &[String]) -> Vec<&str> {
     rows.iter().filter_map(|row| row.rsplit_once(": ").map(|(_, text)| text)).collect()
 }
 
@@ -187,7 +187,7 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
     above(&mut view, 60);
     let missed = tell(&mut view, &ViewUpdate::Event(NodeEvent::EventsMissed { count: 5 }));
     // Starts before the message that may have been acked meanwhile.
-    assert_eq!(missed, [ViewCommand::CatchUp { with: with_bob(), after: 1 }, ViewCommand::ListUsers]);
+    assert_eq!(missed, [ViewCommand::CatchUp { with: with_bob(), after: 1, before: None }, ViewCommand::ListUsers]);
     assert_eq!(tell(&mut view, &received("bob", 6, "message 6")), [], "five is not shown yet");
     tell(&mut view, &said(7, "message 7"));
     tell(&mut view, &state(7, MessageState::Stored));
@@ -214,7 +214,7 @@ fn what_was_missed_is_shown_once_and_in_order_and_nothing_unseen_is_read() {
 #[test]
 fn more_than_a_page_is_caught_up_with_page_by_page() {
     let mut view = begun();
-    assert_eq!(view.start(), [ViewCommand::CatchUp { with: with_bob(), after: 0 }]);
+    assert_eq!(view.start(), [ViewCommand::CatchUp { with: with_bob(), after: 0, before: None }]);
     let page = |from: i64, count: usize| {
         let numbers = (from..).take(count);
         let received = |seq| StoredMessage { seq, ..stored(1, MessageDirection::In, MessageState::Received) };
@@ -223,13 +223,13 @@ fn more_than_a_page_is_caught_up_with_page_by_page() {
     let more = tell(&mut view, &page(1, MAX_CATCH_UP_MESSAGES));
     assert_eq!(
         more,
-        [ViewCommand::CatchUp { with: with_bob(), after: 500 }],
+        [ViewCommand::CatchUp { with: with_bob(), after: 500, before: None }],
         "nothing is read before all of it is shown"
     );
     assert_eq!(tell(&mut view, &page(501, 3)), [ViewCommand::MarkRead { with: with_bob(), up_to: 503 }]);
 }
 
-fn theirs(seq: u8, text: &str) -> StoredMessage {
+pub(super) fn theirs(seq: u8, text: &str) -> StoredMessage {
     let (direction, state) = (MessageDirection::In, MessageState::Received);
     StoredMessage { seq: seq.into(), peer: bob(), direction, message: message(seq, text), state, at: 0, room: None }
 }
@@ -354,11 +354,11 @@ fn a_stranger_wants_to_talk_until_there_is_an_answer() {
     assert!(!below(&view, 80).concat().contains("wants to talk"));
 }
 
-fn lab() -> RoomName {
+pub(super) fn lab() -> RoomName {
     "lab".parse().unwrap()
 }
 
-fn overview() -> RoomOverview {
+pub(super) fn overview() -> RoomOverview {
     let member = |user: &str, role, online| RoomMemberStatus { user: user.parse().unwrap(), role, online };
     RoomOverview {
         room: lab(),

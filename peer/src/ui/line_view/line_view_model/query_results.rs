@@ -92,7 +92,11 @@ impl LineViewModel {
 
     /// Requests messages older than the shown ones.
     pub(super) fn request_history(&mut self, back: HistoryRange) -> Vec<ViewCommand> {
-        self.pending_listings.history = Some(back);
+        self.pending_listings.history.push_back(back);
+        if self.pending_listings.history.len() == 1 { self.load_history(back) } else { Vec::new() }
+    }
+
+    fn load_history(&self, back: HistoryRange) -> Vec<ViewCommand> {
         let (limit, age) = match back {
             HistoryRange::Messages(count) => (count, None),
             HistoryRange::Age(age) => (MAX_MESSAGES_BACK, Some(age)),
@@ -102,7 +106,7 @@ impl LineViewModel {
 
     /// Prints messages older than the shown ones.
     pub(super) fn show_history(&mut self, messages: &[StoredMessage]) -> Vec<ViewCommand> {
-        let Some(back) = self.pending_listings.history.take() else { return Vec::new() };
+        let Some(back) = self.pending_listings.history.pop_front() else { return Vec::new() };
         let is_all = match back {
             // By age, a short answer doesn't mean that the conversation begins there.
             HistoryRange::Messages(count) => messages.len() < count,
@@ -126,7 +130,9 @@ impl LineViewModel {
         if is_all || self.first_unseen.is_some_and(|unseen| messages.iter().any(|stored| stored.seq == unseen)) {
             self.first_unseen = None;
         }
-        self.mark_read()
+        let mut wishes = self.mark_read();
+        wishes.extend(self.pending_listings.history.front().copied().into_iter().flat_map(|next| self.load_history(next)));
+        wishes
     }
 
     /// Asks whether the user has an account, once, if the node has no record of them and they are not online.
