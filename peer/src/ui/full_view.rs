@@ -12,6 +12,9 @@
 mod conversation_pane;
 mod full_view_model;
 mod help_page;
+#[cfg(test)]
+mod history_tests;
+mod page_merging;
 mod pane_layout;
 mod renderer;
 mod screen_painter;

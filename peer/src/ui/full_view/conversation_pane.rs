@@ -1,9 +1,10 @@
 //! One conversation in the full view: loaded messages, scroll position, files. Pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use shared::peer::{FileStat, MessageId};
 
+use super::page_merging::{merge_newest_page, merge_older_page};
 use crate::ui::conversation_item::{ConversationItem, rule_row, unread_heading};
 use crate::ui::member_changes::MemberChanges;
 use crate::ui::message_entry::MessageEntry;
@@ -19,11 +20,21 @@ pub(super) struct ConversationPane {
     rows: Vec<ConversationItem>,
     /// The lowest sequence number loaded.
     first_seq: Option<i64>,
-    history: HistoryState,
+    loaded: LoadedPart,
+    /// The bound of the page that is under way.
+    requested: Option<Option<i64>>,
+    /// True if messages may be missing of which no event told.
+    is_stale: bool,
+    /// Messages that this view stored itself, until a page brings them.
+    stored_here: HashSet<i64>,
+    /// Delivery marks that came since the request; the page may have older ones.
+    new_marks: HashMap<MessageId, DeliveryMark>,
     /// Screen rows between the end of the conversation and the last shown row.
     pub(super) scroll_back: usize,
     /// The number of items at the end that `scroll_back` doesn't count yet.
     uncounted: usize,
+    /// The look and the width with which rows were last counted.
+    counted_with: Option<(TerminalTheme, usize)>,
     pub(super) files: FileListState,
     unread: Option<UnreadMarker>,
 }
@@ -36,14 +47,22 @@ struct UnreadMarker {
     first_seq: Option<i64>,
 }
 
-/// The state of loading older messages.
+/// The part of the conversation that is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum HistoryState {
+enum LoadedPart {
     #[default]
-    NotLoaded,
-    Requested,
-    Partial,
-    Complete,
+    Nothing,
+    Last,
+    Everything,
+}
+
+/// The row at the lower edge of the screen.
+#[derive(Debug, Clone, Copy)]
+struct ScrollAnchor {
+    /// The sequence number of the last message that begins above the edge.
+    seq: i64,
+    /// The rows of this message below the edge; negative if the edge is further down.
+    rows_below: isize,
 }
 
 /// The state of the user's share list.
@@ -62,41 +81,69 @@ pub(super) enum FileListState {
 }
 
 impl ConversationPane {
-    /// Returns the bound of the next page (messages before it), if a page is due, and marks it as requested.
+    /// Returns the bound of the next page (messages before it), if a page is due, and marks it as requested. One is under
+    /// way at a time.
     pub(super) fn request_page(&mut self, further: bool) -> Option<Option<i64>> {
-        let is_due = match self.history {
-            HistoryState::NotLoaded => true,
-            HistoryState::Partial => further,
-            HistoryState::Requested | HistoryState::Complete => false,
-        };
-        if !is_due {
+        let before = if self.is_page_due() {
+            None
+        } else if further && self.loaded == LoadedPart::Last && self.requested.is_none() {
+            self.first_seq
+        } else {
             return None;
+        };
+        self.requested = Some(before);
+        if before.is_none() {
+            self.is_stale = false;
         }
-        self.history = HistoryState::Requested;
-        Some(self.first_seq)
+        self.new_marks.clear();
+        Some(before)
     }
 
-    /// Inserts a page of older messages; `limit` is the number that was requested.
-    pub(super) fn insert_page(&mut self, page: Vec<MessageEntry>, limit: usize) {
-        self.history = if page.len() < limit { HistoryState::Complete } else { HistoryState::Partial };
-        if let (Some(first), Some(last)) = (page.first(), page.last()) {
-            self.first_seq = Some(first.seq);
-            let (range, seqs) = (first.seq..=last.seq, page.iter().map(|entry| entry.seq).collect::<HashSet<_>>());
-            // Rows inside the page's range came as events meanwhile. The page holds all of them in order, but
-            // their marks are newer. In a room the order isn't that of the arrival.
-            let is_in = |row: &ConversationItem| match row {
-                ConversationItem::Entry(entry) => seqs.contains(&entry.seq) || range.contains(&entry.seq),
-                ConversationItem::Note(_) | ConversationItem::Members(_) | ConversationItem::Problem(_) => false,
-            };
-            let (known, rest) = std::mem::take(&mut self.rows).into_iter().partition::<Vec<_>, _>(is_in);
-            let newest = |entry: MessageEntry| {
-                let known = known.iter().find_map(|row| match row {
-                    ConversationItem::Entry(known) if known.seq == entry.seq => Some(known.clone()),
-                    _ => None,
-                });
-                ConversationItem::Entry(known.unwrap_or(entry))
-            };
-            self.rows = page.into_iter().map(newest).chain(rest).collect();
+    /// True if the newest page is to be requested.
+    pub(super) fn is_page_due(&self) -> bool {
+        // Whoever looks back keeps the rows they read until they are at the end again.
+        let is_due = self.loaded == LoadedPart::Nothing || (self.is_stale && self.scroll_back == 0);
+        is_due && self.requested.is_none()
+    }
+
+    /// True if the page with this bound is the one that was requested.
+    pub(super) fn expects_page(&self, before: Option<i64>) -> bool {
+        self.requested == Some(before)
+    }
+
+    /// Records that the request of a page failed: it can be made again.
+    pub(super) fn release_page(&mut self, before: Option<i64>) {
+        if self.expects_page(before) {
+            self.requested = None;
+            self.is_stale |= before.is_none();
+        }
+    }
+
+    /// Inserts the requested page; `limit` is the number that was requested.
+    pub(super) fn insert_page(&mut self, before: Option<i64>, page: Vec<MessageEntry>, limit: usize) {
+        self.requested = None;
+        let marks = std::mem::take(&mut self.new_marks);
+        let with_new_mark = |entry: MessageEntry| match marks.get(&entry.id) {
+            Some(mark) if entry.is_mine() => MessageEntry { mark: *mark, ..entry },
+            _ => entry,
+        };
+        let page: Vec<MessageEntry> = page.into_iter().map(with_new_mark).collect();
+        let first = page.first().map(|entry| entry.seq);
+        let loaded = if page.len() < limit { LoadedPart::Everything } else { LoadedPart::Last };
+        for entry in &page {
+            self.stored_here.remove(&entry.seq);
+        }
+        if before.is_some() {
+            self.rows = merge_older_page(page, std::mem::take(&mut self.rows));
+            (self.loaded, self.first_seq) = (loaded, first.or(self.first_seq));
+        } else {
+            let anchor = self.scroll_anchor();
+            let merged = merge_newest_page(page, std::mem::take(&mut self.rows), self.scroll_back > 0);
+            self.rows = merged.rows;
+            if !merged.has_older {
+                (self.loaded, self.first_seq) = (loaded, first);
+            }
+            self.scroll_to(anchor);
         }
         self.locate_unread();
     }
@@ -109,20 +156,26 @@ impl ConversationPane {
 
     /// True if at least `count` received messages are loaded, or the whole conversation is.
     pub(super) fn has_received(&self, count: usize) -> bool {
-        self.history == HistoryState::Complete || self.entries().filter(|entry| !entry.is_mine()).count() >= count
+        self.loaded == LoadedPart::Everything || self.entries().filter(|entry| !entry.is_mine()).count() >= count
     }
 
-    /// Returns the highest sequence number, if no older page is still on its way.
+    /// Returns the sequence number up to which no message is missing at the end, if that is known.
     pub(super) fn last_seq(&self) -> Option<i64> {
-        let is_here = matches!(self.history, HistoryState::Partial | HistoryState::Complete);
+        let is_here = self.loaded != LoadedPart::Nothing && !self.is_stale && !self.expects_page(None);
+        let told = self.entries().map(|entry| entry.seq).filter(|seq| !self.stored_here.contains(seq));
         // In a room, a message that was passed on late stands before others.
-        self.entries().map(|entry| entry.seq).max().filter(|_| is_here)
+        told.max().filter(|_| is_here)
     }
 
-    /// Drops all messages, so that they are loaded again.
-    pub(super) fn forget(&mut self) {
-        self.rows.clear();
-        (self.first_seq, self.history, self.uncounted) = (None, HistoryState::NotLoaded, 0);
+    /// Records that messages may be missing, so that the newest page is loaded again.
+    pub(super) const fn mark_stale(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Adds a message that this view stored itself: others may have been stored before it of which no event tells.
+    pub(super) fn add_stored_here(&mut self, entry: MessageEntry) {
+        self.stored_here.insert(entry.seq);
+        self.add(entry);
     }
 
     pub(super) fn add(&mut self, entry: MessageEntry) {
@@ -162,6 +215,9 @@ impl ConversationPane {
         if let Some(entry) = entry {
             entry.mark = mark;
         }
+        if self.requested.is_some() {
+            self.new_marks.insert(id, mark);
+        }
     }
 
     /// Sets the mark of an own message, and that of earlier ones that were not settled.
@@ -175,6 +231,9 @@ impl ConversationPane {
                 && !entry.mark.is_settled()
             {
                 entry.mark = mark;
+                if self.requested.is_some() {
+                    self.new_marks.insert(entry.id, mark);
+                }
             }
         }
     }
@@ -210,11 +269,8 @@ impl ConversationPane {
     /// Limits scrolling to the loaded rows; returns true if the first loaded row is reached. What has come while the
     /// user looks back is counted first, so that the shown rows stay in place.
     pub(super) fn clamp_scroll(&mut self, theme: TerminalTheme, columns: usize, most: usize) -> bool {
-        let uncounted = std::mem::take(&mut self.uncounted);
-        if self.scroll_back > 0 {
-            let new = self.rows.len().saturating_sub(uncounted)..self.rows.len();
-            self.scroll_back += new.map(|place| self.row_count(place, theme, columns)).sum::<usize>();
-        }
+        self.counted_with = Some((theme, columns));
+        self.count_new_rows(theme, columns);
         let mut count = 0;
         for place in (0..self.rows.len()).rev() {
             // Enough is known: to wrap all of a long history would cost time at every drawing.
@@ -225,6 +281,47 @@ impl ConversationPane {
         }
         self.scroll_back = self.scroll_back.min(count.saturating_sub(most));
         true
+    }
+
+    /// Counts the rows that have come while the user looks back.
+    fn count_new_rows(&mut self, theme: TerminalTheme, columns: usize) {
+        let uncounted = std::mem::take(&mut self.uncounted);
+        if self.scroll_back > 0 {
+            let new = self.rows.len().saturating_sub(uncounted)..self.rows.len();
+            self.scroll_back += new.map(|place| self.row_count(place, theme, columns)).sum::<usize>();
+        }
+    }
+
+    /// Returns the row at the lower edge of the screen, if the user looks back.
+    fn scroll_anchor(&mut self) -> Option<ScrollAnchor> {
+        let (theme, columns) = self.counted_with?;
+        self.count_new_rows(theme, columns);
+        if self.scroll_back == 0 {
+            return None;
+        }
+        let mut below = 0;
+        for place in (0..self.rows.len()).rev() {
+            let count = self.row_count(place, theme, columns);
+            if let ConversationItem::Entry(entry) = &self.rows[place]
+                && below + count > self.scroll_back
+            {
+                let rows_below = self.scroll_back.cast_signed() - below.cast_signed();
+                return Some(ScrollAnchor { seq: entry.seq, rows_below });
+            }
+            below += count;
+        }
+        None
+    }
+
+    /// Scrolls to where the row at the lower edge of the screen is now.
+    fn scroll_to(&mut self, anchor: Option<ScrollAnchor>) {
+        self.uncounted = 0;
+        let (Some(ScrollAnchor { seq, rows_below }), Some((theme, columns))) = (anchor, self.counted_with) else { return };
+        let is_it = |row: &ConversationItem| matches!(row, ConversationItem::Entry(entry) if entry.seq == seq);
+        if let Some(place) = self.rows.iter().rposition(is_it) {
+            let below: usize = (place + 1..self.rows.len()).map(|place| self.row_count(place, theme, columns)).sum();
+            self.scroll_back = below.saturating_add_signed(rows_below);
+        }
     }
 
     fn push(&mut self, row: ConversationItem) {
@@ -238,8 +335,8 @@ impl ConversationPane {
             let first = self.entries().next().map(|entry| entry.seq);
             self.first_seq = first;
             // The dropped rows can be loaded again as a page.
-            if self.history == HistoryState::Complete {
-                self.history = HistoryState::Partial;
+            if self.loaded == LoadedPart::Everything {
+                self.loaded = LoadedPart::Last;
             }
         }
     }

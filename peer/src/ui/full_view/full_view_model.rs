@@ -1,5 +1,6 @@
 //! The full view's model: turns updates into panes and [`ViewCommand`]s; keys are in `input_handling`. Pure.
 
+mod history_updates;
 mod input_handling;
 mod room_updates;
 
@@ -23,14 +24,15 @@ use crate::engine::room_values::RoomOverview;
 use crate::ui::chat_model::{ChatModel, Conversation};
 use crate::ui::event_text::{event_line, request_note};
 use crate::ui::message_entry::{MessageEntry, delivery_mark};
+use crate::ui::poll_backoff::PollBackoff;
 use crate::ui::text_wrap::wrap_text;
 use crate::ui::theme::TerminalTheme;
 use crate::ui::view::{RequestFailure, ViewCommand, ViewUpdate};
 
-/// Messages loaded per page.
-const PAGE_MESSAGES: usize = 100;
 /// The longest pause between two polls of the user list.
 const MAX_USERS_POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// The longest pause between two attempts to load a conversation.
+const MAX_LOAD_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The state of the full view.
 #[derive(Debug)]
@@ -45,6 +47,10 @@ pub struct FullViewModel {
     selected_file: Option<FileName>,
     /// The latest notice, shown in the help row until the next key.
     pub(super) notice: Option<StatusNotice>,
+    /// The time of the next attempt to load the selected conversation, if the last one failed.
+    load_poll: PollBackoff,
+    /// True after the reason for that was shown.
+    has_reported_load: bool,
     size: Size,
 }
 
@@ -66,6 +72,8 @@ impl FullViewModel {
             overlay: None,
             selected_file: None,
             notice: None,
+            load_poll: PollBackoff::new(MAX_LOAD_INTERVAL),
+            has_reported_load: false,
             size: Size::new(80, 24),
         };
         // Before the users, whose list makes the first conversation the selected one: rooms stand on top.
@@ -145,7 +153,13 @@ impl FullViewModel {
 
     pub(super) fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> Vec<ViewCommand> {
         match news {
-            ViewUpdate::Event(event) | ViewUpdate::StoredHere(event) => return self.handle_event(event, now),
+            ViewUpdate::StoredHere(event) => {
+                if let NodeEvent::MessageQueued { to, message, seq } = event {
+                    self.pane_mut(&to.into()).add_stored_here(MessageEntry::from_sent(message, *seq));
+                }
+                return self.handle_event(event, now);
+            }
+            ViewUpdate::Event(event) => return self.handle_event(event, now),
             ViewUpdate::Users(people) => {
                 let had_nobody = self.selected.is_none();
                 self.update_users(people);
@@ -158,15 +172,8 @@ impl FullViewModel {
                 self.chat.update_rooms(rooms);
                 self.count_visible_as_read();
             }
-            ViewUpdate::History { with, messages, .. } => {
-                for offer in messages.iter().filter_map(|stored| stored.message.offer.as_ref()) {
-                    self.chat.conversation_mut(with).composer.files_mut().add(offer.name.as_str(), offer.size, true);
-                }
-                let page: Vec<MessageEntry> = messages.iter().map(|stored| self.chat.entry(stored)).collect();
-                let page = page.into_iter().map(|entry| self.with_send_number(with, entry)).collect();
-                self.pane_mut(with).insert_page(page, PAGE_MESSAGES);
-                return self.mark_read(with);
-            }
+            ViewUpdate::History { with, before, messages } => return self.insert_history(with, *before, messages),
+            ViewUpdate::HistoryFailed { with, before, why } => self.handle_history_failure(with, *before, why),
             ViewUpdate::SearchResults { words, messages, .. } => self.show_found(words, messages),
             ViewUpdate::Files { of, prefix: start, files } => {
                 self.pane_mut(of).files = FileListState::Listed { start: start.clone(), files: files.clone() };
@@ -188,11 +195,11 @@ impl FullViewModel {
                 if self.layout().files.is_some() {
                     wishes.extend(self.request_files(false));
                 }
+                wishes.extend(self.retry_load(now));
                 return wishes;
             }
             ViewUpdate::Hashing(file) => self.chat.transfers.update_hashing(file, now),
             ViewUpdate::UsersFailed(RequestFailure::Error(words)) => self.show_notice(words, true),
-            ViewUpdate::HistoryFailed { why, .. } => self.show_notice(&why.words(), true),
             // The list is requested again with the next node.
             ViewUpdate::UsersFailed(RequestFailure::NoNode)
             | ViewUpdate::CaughtUp { .. }
@@ -204,10 +211,10 @@ impl FullViewModel {
     }
 
     /// Gives what is sent with a message its number among the files that can be fetched.
-    fn with_send_number(&mut self, with: &ConversationName, entry: MessageEntry) -> MessageEntry {
+    fn with_send_number(&mut self, with: &ConversationName, entry: MessageEntry, is_latest: bool) -> MessageEntry {
         let send = entry.send.as_ref().map(|send| (send.name_prefix(), send.size));
-        let number =
-            send.map(|(name, size)| self.chat.conversation_mut(with).composer.files_mut().add(&name, size, true));
+        let files = self.chat.conversation_mut(with).composer.files_mut();
+        let number = send.map(|(name, size)| files.add(&name, size, is_latest));
         entry.with_send_number(number)
     }
 
@@ -218,7 +225,7 @@ impl FullViewModel {
             NodeEvent::Received { from, message, seq, at } => {
                 let with = from.into();
                 let entry = MessageEntry::from_received(from, message, *seq, *at);
-                let entry = self.with_send_number(&with, entry);
+                let entry = self.with_send_number(&with, entry, true);
                 self.pane_mut(&with).add(entry);
                 if let Some(offer) = &message.offer {
                     self.chat.conversation_mut(&with).composer.files_mut().add(offer.name.as_str(), offer.size, true);
@@ -251,7 +258,7 @@ impl FullViewModel {
             }
             NodeEvent::EventsMissed { .. } => {
                 // Missed events may have changed every conversation; all are loaded again.
-                self.panes.values_mut().for_each(ConversationPane::forget);
+                self.panes.values_mut().for_each(ConversationPane::mark_stale);
                 self.chat.forget_undelivered();
                 wishes = self.load_selected();
                 wishes.push(ViewCommand::ListUsers);
@@ -349,11 +356,7 @@ impl FullViewModel {
         let Some(with) = self.selected.clone() else { return Vec::new() };
         // A hidden pane requests nothing: browsing the list would query every user.
         let is_seen = self.layout().files.is_some();
-        let before = self.pane_mut(&with).request_page(false);
-        let mut wishes: Vec<ViewCommand> = before
-            .map(|before| ViewCommand::LoadHistory { with, before, age: None, limit: PAGE_MESSAGES })
-            .into_iter()
-            .collect();
+        let mut wishes: Vec<ViewCommand> = self.request_history(&with, false).into_iter().collect();
         if is_seen {
             wishes.extend(self.request_files(false));
         }
@@ -367,11 +370,22 @@ impl FullViewModel {
         let pane = self.pane_mut(&with);
         // More is requested only if the first loaded row is on the screen.
         let is_at_the_end = pane.scroll_back > 0 && pane.clamp_scroll(theme, columns, rows);
-        let before = if is_at_the_end { pane.request_page(true) } else { None };
-        before
-            .map(|before| ViewCommand::LoadHistory { with, before, age: None, limit: PAGE_MESSAGES })
-            .into_iter()
-            .collect()
+        if is_at_the_end { self.request_history(&with, true).into_iter().collect() } else { Vec::new() }
+    }
+
+    /// Requests the selected conversation again, if that failed.
+    fn retry_load(&mut self, now: Instant) -> Option<ViewCommand> {
+        let with = self.selected.clone()?;
+        let is_due = self.pane_mut(&with).is_page_due() && self.load_poll.try_poll(now);
+        if is_due { self.request_history(&with, false) } else { None }
+    }
+
+    /// Handles the arrival of the user at the end of the conversation.
+    fn reach_end(&mut self, with: &ConversationName) -> Vec<ViewCommand> {
+        let mut wishes = self.mark_read(with);
+        // What was not loaded again while they looked back.
+        wishes.extend(self.request_history(with, false));
+        wishes
     }
 
     /// Requests the selected user's files if they are online; a known list is requested only `again`, and so is that of a

@@ -19,24 +19,24 @@ use crate::ui::theme::TerminalTheme;
 use crate::ui::view::{ViewCommand, ViewUpdate};
 use crate::ui::view_input::InputAction;
 
-const LOOK: TerminalTheme = TerminalTheme { color: false, unicode: true };
+pub(super) const LOOK: TerminalTheme = TerminalTheme { color: false, unicode: true };
 
-fn name(name: &str) -> UserName {
+pub(super) fn name(name: &str) -> UserName {
     name.parse().unwrap()
 }
 
-fn person(user: &str, online: bool, unread: usize) -> UserSummary {
+pub(super) fn person(user: &str, online: bool, unread: usize) -> UserSummary {
     UserSummary { online: Some(online), unread, ..UserSummary::of_unknown(name(user)) }
 }
 
-fn stored(seq: i64, text: &str) -> StoredMessage {
+pub(super) fn stored(seq: i64, text: &str) -> StoredMessage {
     let id = MessageId::from_bytes(i128::from(seq).to_be_bytes());
     let message = ChatMessage { id, ts: seq * 1000, text: text.into(), offer: None, send: None };
     let (direction, state) = (MessageDirection::In, MessageState::Received);
     StoredMessage { seq, peer: name("bob"), direction, message, state, at: seq * 1000, room: None }
 }
 
-fn view(columns: u16, rows: u16) -> FullViewModel {
+pub(super) fn view(columns: u16, rows: u16) -> FullViewModel {
     let people = [person("dave", false, 0), person("carol", true, 12), person("bob", true, 0)];
     let mut view = FullViewModel::new(LOOK, &name("alice"), &people, &[]);
     view.resize(Size::new(columns, rows));
@@ -44,19 +44,19 @@ fn view(columns: u16, rows: u16) -> FullViewModel {
     view
 }
 
-fn tell(view: &mut FullViewModel, news: &ViewUpdate) -> Vec<ViewCommand> {
+pub(super) fn tell(view: &mut FullViewModel, news: &ViewUpdate) -> Vec<ViewCommand> {
     view.handle_update(news, Instant::now())
 }
 
-fn press(view: &mut FullViewModel, press: &InputAction) -> Vec<ViewCommand> {
+pub(super) fn press(view: &mut FullViewModel, press: &InputAction) -> Vec<ViewCommand> {
     view.handle_input(press, Instant::now())
 }
 
-fn insert(text: &str) -> InputAction {
+pub(super) fn insert(text: &str) -> InputAction {
     InputAction::Edit(EditCommand::Insert(text.to_owned()))
 }
 
-fn picture(view: &FullViewModel, columns: u16, rows: u16) -> Vec<String> {
+pub(super) fn picture(view: &FullViewModel, columns: u16, rows: u16) -> Vec<String> {
     let mut picture = ScreenFrame::new(Size::new(columns, rows));
     draw(view, &mut picture);
     let buffer = &picture.cells;
@@ -64,9 +64,19 @@ fn picture(view: &FullViewModel, columns: u16, rows: u16) -> Vec<String> {
     (0..rows).map(row).collect()
 }
 
-fn page(view: &mut FullViewModel, seqs: std::ops::Range<i64>) {
+pub(super) fn history(before: Option<i64>, seqs: std::ops::Range<i64>) -> ViewUpdate {
     let messages = seqs.map(|seq| stored(seq, &format!("message {seq}"))).collect();
-    tell(view, &ViewUpdate::History { with: name("bob").into(), before: None, messages });
+    ViewUpdate::History { with: name("bob").into(), before, messages }
+}
+
+pub(super) fn page(view: &mut FullViewModel, seqs: std::ops::Range<i64>) {
+    tell(view, &history(None, seqs));
+}
+
+/// Looks back until a page is requested.
+pub(super) fn look_back(view: &mut FullViewModel) -> Vec<ViewCommand> {
+    let mut wishes = (0..100).map(|_| press(view, &InputAction::PageUp));
+    wishes.find(|wishes| !wishes.is_empty()).unwrap_or_default()
 }
 
 #[test]
@@ -89,18 +99,12 @@ fn a_conversation_is_looked_at_written_in_and_looked_back() {
         [ViewCommand::MarkRead { with: name("bob").into(), up_to: 199 }]
     );
     assert!(picture(&view, 80, 8)[5].ends_with("bob: message 199"), "{:?}", picture(&view, 80, 8));
-    for _ in 0..30 {
-        let wishes = press(&mut view, &InputAction::PageUp);
-        if !wishes.is_empty() {
-            assert_eq!(
-                wishes,
-                [ViewCommand::LoadHistory { with: name("bob").into(), before: Some(100), age: None, limit: 100 }]
-            );
-            break;
-        }
-    }
+    assert_eq!(
+        look_back(&mut view),
+        [ViewCommand::LoadHistory { with: name("bob").into(), before: Some(100), age: None, limit: 100 }]
+    );
     assert!(picture(&view, 80, 8)[2].ends_with("bob: message 100"), "{:?}", picture(&view, 80, 8));
-    page(&mut view, 90..100);
+    tell(&mut view, &history(Some(100), 90..100));
     for _ in 0..9 {
         assert!(press(&mut view, &InputAction::PageUp).is_empty(), "there is no more");
     }
@@ -333,9 +337,11 @@ fn what_is_further_back_than_what_is_here_is_not_read() {
     page(&mut view, 100..200);
     assert_eq!(press(&mut view, &InputAction::Submit), []);
     assert!(picture(&view, 80, 8)[0].contains("bob online, 150 unread: PgUp"), "{:?}", picture(&view, 80, 8));
-    let more = (1..100).map(|seq| stored(seq, "before")).collect();
-    let seen = tell(&mut view, &ViewUpdate::History { with: name("bob").into(), before: Some(100), messages: more });
-    assert_eq!(seen, [ViewCommand::MarkRead { with: name("bob").into(), up_to: 199 }]);
+    look_back(&mut view);
+    assert_eq!(tell(&mut view, &history(Some(100), 1..100)), [], "the end is not on the screen");
+    press(&mut view, &insert("hi"));
+    let seen = press(&mut view, &InputAction::Submit);
+    assert_eq!(seen[..1], [ViewCommand::MarkRead { with: name("bob").into(), up_to: 199 }]);
     assert!(!picture(&view, 80, 8)[0].contains("unread"));
 }
 
@@ -439,7 +445,7 @@ fn a_stranger_wants_to_talk_until_there_is_an_answer() {
     }
 }
 
-fn room(name: &str, unread: usize) -> RoomOverview {
+pub(super) fn room(name: &str, unread: usize) -> RoomOverview {
     let me = RoomMemberStatus { user: self::name("alice"), role: ListedRole::Owner, online: true };
     RoomOverview {
         room: name.parse().unwrap(),
@@ -453,7 +459,7 @@ fn room(name: &str, unread: usize) -> RoomOverview {
     }
 }
 
-fn post(byte: u8, late: bool) -> ViewUpdate {
+pub(super) fn post(byte: u8, late: bool) -> ViewUpdate {
     ViewUpdate::Event(NodeEvent::RoomMessage(RoomPost {
         room: "lab".parse().unwrap(),
         room_id: RoomId::from_bytes([1; 16]),

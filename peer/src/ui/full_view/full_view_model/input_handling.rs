@@ -67,7 +67,7 @@ impl FullViewModel {
             InputAction::PageDown => {
                 let pane = self.pane_mut(&with);
                 pane.scroll_back = pane.scroll_back.saturating_sub(page);
-                return Some(self.mark_read(&with));
+                return Some(self.reach_end(&with));
             }
             _ => match self.chat.handle_line_input(&with, press, now) {
                 ComposerAction::Nothing => {}
@@ -76,7 +76,7 @@ impl FullViewModel {
                     // too.
                     let comes_back =
                         *press == InputAction::Submit && std::mem::take(&mut self.pane_mut(&with).scroll_back) > 0;
-                    let mut wishes = if comes_back { self.mark_read(&with) } else { Vec::new() };
+                    let mut wishes = if comes_back { self.reach_end(&with) } else { Vec::new() };
                     wishes.push(wish);
                     return Some(wishes);
                 }

@@ -16,13 +16,15 @@ use crate::ui::view::ViewCommand;
 impl FullViewModel {
     pub(super) fn receive_post(&mut self, post: &RoomPost) -> Vec<ViewCommand> {
         let with = ConversationName::from(&post.room);
-        if post.late {
-            // The history has it in its place.
-            self.pane_mut(&with).forget();
-            return if self.selected.as_ref() == Some(&with) { self.load_selected() } else { Vec::new() };
-        }
         let entry = MessageEntry::from_post(post, self.chat.me(), self.chat.other_member_count(&post.room));
-        self.pane_mut(&with).add(entry);
+        let pane = self.pane_mut(&with);
+        pane.add(entry);
+        if post.late {
+            // The history has it in its place; if that is further back than the newest page, it stays where it is.
+            pane.mark_stale();
+            let is_selected = self.selected.as_ref() == Some(&with);
+            return if is_selected { self.request_history(&with, false).into_iter().collect() } else { Vec::new() };
+        }
         self.mark_read(&with)
     }
 
