@@ -61,10 +61,14 @@ impl FullViewTerminal {
 
 impl FullViewTerminal {
     /// Takes the terminal back, unless this process is in the background.
-    fn retake_terminal(&mut self) -> io::Result<()> {
+    fn retake_terminal(&mut self) -> io::Result<Vec<ViewCommand>> {
         self.is_suspended = !self.raw.reacquire()?;
         self.painter.forget();
-        Ok(())
+        if self.is_suspended {
+            self.model.suspend();
+            return Ok(Vec::new());
+        }
+        Ok(self.model.resume())
     }
 }
 
@@ -91,17 +95,16 @@ impl TerminalView for FullViewTerminal {
 
     fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> io::Result<Vec<ViewCommand>> {
         match news {
-            ViewUpdate::Resumed => {
-                self.retake_terminal()?;
-                Ok(Vec::new())
-            }
+            ViewUpdate::Resumed => self.retake_terminal(),
             news => {
+                let mut wishes = Vec::new();
                 // A shell that moves a background process to the foreground sends no signal, so every tick
                 // checks.
                 if self.is_suspended && matches!(news, ViewUpdate::Tick) {
-                    self.retake_terminal()?;
+                    wishes = self.retake_terminal()?;
                 }
-                Ok(self.model.handle_update(news, now))
+                wishes.extend(self.model.handle_update(news, now));
+                Ok(wishes)
             }
         }
     }
@@ -129,6 +132,7 @@ impl TerminalView for FullViewTerminal {
             return Ok(());
         }
         self.is_suspended = true;
+        self.model.suspend();
         self.raw.suspend()
     }
 

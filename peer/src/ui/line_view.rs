@@ -71,11 +71,13 @@ impl LineViewTerminal {
     }
 
     /// Takes the terminal back, unless this process is in the background.
-    fn retake_terminal(&mut self) -> io::Result<()> {
-        if self.raw.reacquire()? {
-            self.screen_state = ScreenState::Lost;
+    fn retake_terminal(&mut self) -> io::Result<Vec<ViewCommand>> {
+        if !self.raw.reacquire()? {
+            self.model.suspend();
+            return Ok(Vec::new());
         }
-        Ok(())
+        self.screen_state = ScreenState::Lost;
+        Ok(self.model.resume())
     }
 
     fn insert_items(&mut self, items: Vec<ScrollbackItem>) -> io::Result<()> {
@@ -114,7 +116,7 @@ impl TerminalView for LineViewTerminal {
     }
 
     fn open_conversation(&self) -> Option<&ConversationName> {
-        Some(self.model.with())
+        self.model.open_conversation()
     }
 
     fn handle_input(&mut self, key: &ViewInput, now: Instant) -> io::Result<Vec<ViewCommand>> {
@@ -139,14 +141,14 @@ impl TerminalView for LineViewTerminal {
         match news {
             ViewUpdate::Resumed => {
                 self.screen_state = ScreenState::Suspended;
-                self.retake_terminal()?;
-                Ok(Vec::new())
+                self.retake_terminal()
             }
             ViewUpdate::Tick if self.screen_state == ScreenState::Suspended => {
                 // A shell that moves a background process to the foreground sends no signal, so every tick
                 // checks.
-                self.retake_terminal()?;
-                Ok(self.model.handle_update(news, now))
+                let mut wishes = self.retake_terminal()?;
+                wishes.extend(self.model.handle_update(news, now));
+                Ok(wishes)
             }
             news => Ok(self.model.handle_update(news, now)),
         }
@@ -178,6 +180,7 @@ impl TerminalView for LineViewTerminal {
         self.screen.close()?;
         self.buffer.write_out()?;
         self.screen_state = ScreenState::Suspended;
+        self.model.suspend();
         self.raw.suspend()
     }
 

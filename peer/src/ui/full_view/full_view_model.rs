@@ -51,6 +51,8 @@ pub struct FullViewModel {
     load_poll: PollBackoff,
     /// True after the reason for that was shown.
     has_reported_load: bool,
+    /// True while another process has the terminal: nothing counts as seen.
+    is_suspended: bool,
     size: Size,
 }
 
@@ -74,6 +76,7 @@ impl FullViewModel {
             notice: None,
             load_poll: PollBackoff::new(MAX_LOAD_INTERVAL),
             has_reported_load: false,
+            is_suspended: false,
             size: Size::new(80, 24),
         };
         // Before the users, whose list makes the first conversation the selected one: rooms stand on top.
@@ -148,7 +151,18 @@ impl FullViewModel {
     /// Returns the conversation that has the focus. One that is merely shown beside the user list doesn't count: file
     /// transfers make room for an open conversation, and browsing the list must not slow them.
     pub(super) fn open_conversation(&self) -> Option<&ConversationName> {
-        self.selected.as_ref().filter(|_| self.focus == FocusedPane::Conversation)
+        self.selected.as_ref().filter(|_| self.focus == FocusedPane::Conversation && !self.is_suspended)
+    }
+
+    /// Begins a time in which nothing is drawn.
+    pub(super) const fn suspend(&mut self) {
+        self.is_suspended = true;
+    }
+
+    /// Ends it: what came meanwhile is seen now.
+    pub(super) fn resume(&mut self) -> Vec<ViewCommand> {
+        self.is_suspended = false;
+        self.selected.clone().map(|with| self.mark_read(&with)).unwrap_or_default()
     }
 
     pub(super) fn handle_update(&mut self, news: &ViewUpdate, now: Instant) -> Vec<ViewCommand> {
@@ -338,7 +352,7 @@ impl FullViewModel {
     fn is_visible(&self, with: &ConversationName) -> bool {
         let is_shown =
             self.focus == FocusedPane::Conversation && self.overlay.is_none() && self.selected.as_ref() == Some(with);
-        is_shown && self.panes.get(with).is_none_or(|pane| pane.scroll_back == 0)
+        !self.is_suspended && is_shown && self.panes.get(with).is_none_or(|pane| pane.scroll_back == 0)
     }
 
     fn select_user(&mut self, step: isize) -> Vec<ViewCommand> {

@@ -143,3 +143,15 @@ fn what_the_view_stores_itself_reads_nothing_before_it() {
     let message = stored(5, "message 5").message;
     assert_eq!(tell(&mut view, &ViewUpdate::Event(NodeEvent::Received { from: bob, message, seq: 5, at: 0 })), end(5));
 }
+
+#[test]
+fn nothing_is_read_while_the_shell_has_the_terminal() {
+    let mut view = view(80, 8);
+    page(&mut view, 1..4);
+    press(&mut view, &InputAction::Submit);
+    view.suspend();
+    assert_eq!(view.open_conversation(), None);
+    let (from, message) = (name("bob"), stored(4, "message 4").message);
+    assert_eq!(tell(&mut view, &ViewUpdate::Event(NodeEvent::Received { from, message, seq: 4, at: 0 })), []);
+    assert_eq!(view.resume(), [ViewCommand::MarkRead { with: name("bob").into(), up_to: 4 }]);
+}

@@ -145,3 +145,38 @@ fn a_second_look_back_goes_on_where_the_first_one_ended() {
     tell(&mut view, &ViewUpdate::UsersFailed(why));
     assert!(above(&mut view, 90).is_empty(), "the view lists by itself as well");
 }
+
+#[test]
+fn what_comes_while_the_shell_has_the_terminal_is_loaded_after_it() {
+    let mut view = begun();
+    assert_eq!(tell(&mut view, &received("bob", 1, "message 1")), seen(1));
+    above(&mut view, 60);
+    view.suspend();
+    assert_eq!(view.open_conversation(), None);
+    assert_eq!(tell(&mut view, &received("bob", 2, "message 2")), []);
+    assert_eq!(tell(&mut view, &missed()), [ViewCommand::ListUsers]);
+    for number in 0..2000 {
+        tell(&mut view, &ViewUpdate::Note(format!("note {number}")));
+    }
+    let wishes = view.resume();
+    assert_eq!(wishes, [seen(1), vec![catch_up(1)]].concat());
+    assert_eq!(view.open_conversation(), Some(&with_bob()));
+    assert_eq!(tell(&mut view, &received("bob", 3, "message 3")), []);
+    assert_eq!(tell(&mut view, &caught_up(vec![theirs(2, "message 2"), theirs(3, "message 3")])), seen(3));
+    let rows = above(&mut view, 60);
+    assert!(rows.len() < 600 && rows.iter().any(|row| row == "  note 1999"), "{}", rows.len());
+    assert_eq!(texts(&rows), ["message 2", "message 3"]);
+    assert_eq!(view.resume(), []);
+}
+
+#[test]
+fn an_answer_that_comes_while_the_shell_has_the_terminal_is_asked_for_again() {
+    let mut view = begun();
+    view.start();
+    tell(&mut view, &received("bob", 2, "message 2"));
+    view.suspend();
+    assert_eq!(tell(&mut view, &caught_up(vec![theirs(1, "message 1")])), []);
+    assert!(view.resume().contains(&catch_up(0)));
+    tell(&mut view, &caught_up(vec![theirs(1, "message 1"), theirs(2, "message 2")]));
+    assert_eq!(texts(&above(&mut view, 60)), ["message 1", "message 2"]);
+}

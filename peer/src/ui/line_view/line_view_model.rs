@@ -38,6 +38,8 @@ const MAX_USERS_POLL_INTERVAL: Duration = Duration::from_secs(300);
 /// The longest pause between two attempts to load missed messages.
 const MAX_CATCH_UP_INTERVAL: Duration = Duration::from_secs(30);
 const MAX_TRANSFER_ROWS: usize = 3;
+/// Lines without a message that are kept while another process has the terminal, the latest ones.
+const MAX_SUSPENDED_LINES: usize = 500;
 
 /// The state of the line view: one conversation, printed line by line.
 #[derive(Debug)]
@@ -63,6 +65,8 @@ pub struct LineViewModel {
     /// True after the reason for that was shown.
     has_reported_gap: bool,
     account: AccountState,
+    /// True while another process has the terminal: nothing is printed, and nothing counts as seen.
+    is_suspended: bool,
 }
 
 /// The tracker's answer on whether the user has an account.
@@ -136,6 +140,7 @@ impl LineViewModel {
             catch_up_poll: PollBackoff::new(MAX_CATCH_UP_INTERVAL),
             has_reported_gap: false,
             account: AccountState::Unknown,
+            is_suspended: false,
         };
         // The entries below need the members of the room for their marks.
         view.chat.update_rooms(rooms);
@@ -190,6 +195,28 @@ impl LineViewModel {
 
     pub(in crate::ui) const fn with(&self) -> &ConversationName {
         &self.with
+    }
+
+    /// Returns the conversation, if it is on the screen.
+    pub(super) fn open_conversation(&self) -> Option<&ConversationName> {
+        Some(&self.with).filter(|_| !self.is_suspended)
+    }
+
+    /// Begins a time in which nothing is printed. Messages that come are loaded after it, so that none has to be kept.
+    pub(super) const fn suspend(&mut self) {
+        self.is_suspended = true;
+    }
+
+    /// Ends it.
+    pub(super) fn resume(&mut self) -> Vec<ViewCommand> {
+        if !std::mem::take(&mut self.is_suspended) {
+            return Vec::new();
+        }
+        let mut wishes = self.mark_read();
+        if self.shown.has_gap() {
+            wishes.extend(self.request_catch_up());
+        }
+        wishes
     }
 
     /// Returns the first command: messages stored since `before` was read are announced by no event.
@@ -434,7 +461,7 @@ impl LineViewModel {
         }
         self.shown.add(entry.seq);
         self.first_seq.get_or_insert(entry.seq);
-        self.pending_items.push(ScrollbackItem::Item(ConversationItem::Entry(entry)));
+        self.push_item(ScrollbackItem::Item(ConversationItem::Entry(entry)));
     }
 
     fn show_event(&mut self, event: &NodeEvent) {
@@ -444,15 +471,26 @@ impl LineViewModel {
     }
 
     fn add_rule(&mut self, text: String) {
-        self.pending_items.push(ScrollbackItem::Rule(text));
+        self.push_item(ScrollbackItem::Rule(text));
     }
 
     fn add_note(&mut self, text: String) {
-        self.pending_items.push(note(text));
+        self.push_item(note(text));
     }
 
     fn add_problem(&mut self, text: String) {
-        self.pending_items.push(ScrollbackItem::Item(ConversationItem::Problem(text)));
+        self.push_item(ScrollbackItem::Item(ConversationItem::Problem(text)));
+    }
+
+    fn push_item(&mut self, item: ScrollbackItem) {
+        let is_entry = |item: &ScrollbackItem| matches!(item, ScrollbackItem::Item(ConversationItem::Entry(_)));
+        if self.is_suspended
+            && self.pending_items.len() >= MAX_SUSPENDED_LINES
+            && let Some(oldest) = self.pending_items.iter().position(|item| !is_entry(item))
+        {
+            self.pending_items.remove(oldest);
+        }
+        self.pending_items.push(item);
     }
 }
 

@@ -18,6 +18,10 @@ use crate::ui::view::{MAX_CATCH_UP_MESSAGES, RequestFailure, ViewCommand};
 impl LineViewModel {
     /// Shows a new message, or holds it while missed messages are being loaded.
     pub(super) fn receive_message(&mut self, new: HeldMessage) -> Vec<ViewCommand> {
+        if self.is_suspended {
+            self.shown.set_gap(true);
+            return Vec::new();
+        }
         if let Some(late) = &mut self.catch_up {
             late.push(new);
             return Vec::new();
@@ -60,7 +64,7 @@ impl LineViewModel {
     pub(super) fn mark_read(&self) -> Vec<ViewCommand> {
         // Marking as read means everything up to a sequence number, so a gap before the shown part forbids
         // it.
-        if self.first_unseen.is_some() {
+        if self.first_unseen.is_some() || self.is_suspended {
             return Vec::new();
         }
         vec![ViewCommand::MarkRead { with: self.with.clone(), up_to: self.shown.complete_up_to() }]
@@ -70,6 +74,9 @@ impl LineViewModel {
     /// the next one follows its answer, which may be older than what was missed.
     pub(super) fn request_catch_up(&mut self) -> Option<ViewCommand> {
         self.shown.set_gap(true);
+        if self.is_suspended {
+            return None;
+        }
         if let Some(late) = &mut self.catch_up {
             late.is_outdated = true;
             return None;
@@ -91,6 +98,10 @@ impl LineViewModel {
 
     pub(super) fn handle_catch_up(&mut self, messages: &[StoredMessage]) -> Vec<ViewCommand> {
         let Some(mut late) = self.catch_up.take() else { return Vec::new() };
+        // Both the answer and what was held are loaded again.
+        if self.is_suspended {
+            return Vec::new();
+        }
         // New events stay held until the last page has come.
         let is_full = messages.len() >= MAX_CATCH_UP_MESSAGES;
         let next = if self.with.room().is_some() {
@@ -126,7 +137,9 @@ impl LineViewModel {
     /// Shows what was held, without the missed messages: they are requested again after a while.
     pub(super) fn handle_catch_up_failed(&mut self, why: &RequestFailure) {
         let Some(late) = self.catch_up.take() else { return };
-        self.show_held(late);
+        if !self.is_suspended {
+            self.show_held(late);
+        }
         if let RequestFailure::Error(words) = why
             && !std::mem::replace(&mut self.has_reported_gap, true)
         {
@@ -136,7 +149,8 @@ impl LineViewModel {
 
     /// Requests missed messages again, if the last request failed.
     pub(super) fn retry_catch_up(&mut self, now: Instant) -> Option<ViewCommand> {
-        let is_due = self.shown.has_gap() && self.catch_up.is_none() && self.catch_up_poll.try_poll(now);
+        let is_behind = self.shown.has_gap() && self.catch_up.is_none() && !self.is_suspended;
+        let is_due = is_behind && self.catch_up_poll.try_poll(now);
         if is_due { self.request_catch_up() } else { None }
     }
 
@@ -179,7 +193,7 @@ impl LineViewModel {
             });
             match pending {
                 Some(entry) => entry.mark = mark,
-                None => self.pending_items.push(ScrollbackItem::Mark { mark, row, ts, cells }),
+                None => self.push_item(ScrollbackItem::Mark { mark, row, ts, cells }),
             }
         }
         if mark.is_settled() {

@@ -56,7 +56,7 @@ impl LineViewModel {
     fn add_member_changes(&mut self, changes: MemberChanges) {
         match self.pending_items.last_mut() {
             Some(ScrollbackItem::Item(ConversationItem::Members(earlier))) => earlier.extend(changes),
-            _ => self.pending_items.push(ScrollbackItem::Item(ConversationItem::Members(changes))),
+            _ => self.push_item(ScrollbackItem::Item(ConversationItem::Members(changes))),
         }
     }
 
