@@ -430,6 +430,10 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 self.is_waking = false;
                 Ok(())
             }
+            JobOutcome::ReadMarkLost { with, up_to } => {
+                self.keep_read_mark(with, up_to);
+                Ok(())
+            }
             JobOutcome::PostSubmitted { failure } => self.handle_post_submitted(failure),
             JobOutcome::Submitted { number, failure } => self.handle_submitted(number, failure),
             JobOutcome::OfferHashed { number, to, offered } => {

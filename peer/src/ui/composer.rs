@@ -130,9 +130,12 @@ impl MessageComposer {
         }
     }
 
-    /// Completes with the paths that [`ViewCommand::CompletePath`] asked for.
-    pub(super) fn handle_paths(&mut self, paths: &[String]) {
-        self.finish_completion(Some(paths));
+    /// Completes with the paths that [`ViewCommand::CompletePath`] asked for, which begin with `start`.
+    pub(super) fn handle_paths(&mut self, start: &str, paths: &[String]) {
+        // The word may be another one by now, and even no path.
+        if matches!(&self.popup, ComposerPopup::Completing(CompletionTarget::Path { start: asked, .. }) if asked == start) {
+            self.finish_completion(Some(paths));
+        }
     }
 
     pub(super) const fn files(&self) -> &NumberedFiles {
@@ -151,11 +154,19 @@ impl MessageComposer {
     /// Completes or fetches what waited for names; `are_all` is true if the list is complete.
     pub(super) fn handle_files_listed(&mut self, with: &ConversationName, are_all: bool) -> Option<ViewCommand> {
         self.is_listed |= are_all;
-        if matches!(self.popup, ComposerPopup::Completing(CompletionTarget::Name { .. })) {
+        if are_all && matches!(self.popup, ComposerPopup::Completing(CompletionTarget::Name { .. })) {
             self.finish_completion(None);
         }
         let wanted = self.deferred_get.take_if(|_| are_all)?;
         self.files.find(Some(&wanted)).ok().map(|name| ViewCommand::Fetch { from: with.clone(), name })
+    }
+
+    /// Forgets what waited for names: the list of files could not be loaded.
+    pub(super) fn handle_files_failed(&mut self) {
+        self.deferred_get = None;
+        if matches!(self.popup, ComposerPopup::Completing(CompletionTarget::Name { .. })) {
+            self.popup = ComposerPopup::Hidden;
+        }
     }
 
     /// Returns the part of the line around the cursor that fits into `columns`.
@@ -417,6 +428,23 @@ mod tests {
 
     fn said(text: &str) -> ComposerAction {
         ComposerAction::Command(ViewCommand::Send { to: bob().into(), text: text.to_owned() })
+    }
+
+    #[test]
+    fn paths_complete_the_path_that_was_asked_for() {
+        let mut composer = MessageComposer::default();
+        write(&mut composer, "/offer ~/a");
+        let asked = ComposerAction::Command(ViewCommand::CompletePath { start: "~/a".to_owned() });
+        assert_eq!(press(&mut composer, &InputAction::Tab), asked);
+        composer.handle_paths("~/b", &["~/before".to_owned()]);
+        composer.handle_paths("~/a", &["~/after".to_owned()]);
+        assert_eq!(composer.visible_line(80).before, "/offer ~/after ");
+        press(&mut composer, &InputAction::Edit(EditCommand::CutToStart));
+        write(&mut composer, "/get b");
+        press(&mut composer, &InputAction::Tab);
+        composer.handle_paths("b", &["before".to_owned()]);
+        composer.handle_files_failed();
+        assert_eq!(composer.visible_line(80).before, "/get b");
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub enum ViewCommand {
         to: ConversationName,
         paths: Vec<PathBuf>,
     },
-    /// Asks for the shares of a user, or of a room: [`ViewUpdate::Files`].
+    /// Asks for the shares of a user, or of a room: [`ViewUpdate::Files`] or [`ViewUpdate::FilesFailed`].
     ListFiles {
         of: ConversationName,
         /// Only names that start with this.
@@ -220,6 +220,14 @@ pub enum ViewUpdate {
         prefix: String,
         /// Sorted by name.
         files: Vec<FileStat>,
+    },
+    /// The answer to [`ViewCommand::ListFiles`] if it failed.
+    FilesFailed {
+        of: ConversationName,
+        /// The prefix that was requested.
+        prefix: String,
+        /// The error, in words for the user.
+        why: String,
     },
     /// The answer to [`ViewCommand::CompletePath`].
     Paths {

@@ -36,6 +36,11 @@ pub(super) enum JobOutcome {
     },
     /// The node looks at the outbox again.
     NodeWoken,
+    /// The node ended before it had marked messages as read.
+    ReadMarkLost {
+        with: ConversationName,
+        up_to: i64,
+    },
     /// The node has stored a message to a room, or why not.
     PostSubmitted {
         failure: Option<Error>,
@@ -69,7 +74,7 @@ pub(super) async fn store_message(me: LocalUser, to: UserName, message: ChatMess
 pub(super) async fn list_files(me: LocalUser, of: ConversationName, start: String) -> JobOutcome {
     JobOutcome::Update(match list_shared_files(&me, &of, &start).await {
         Ok(files) => ViewUpdate::Files { of, prefix: start, files },
-        Err(error) => ViewUpdate::Problem(error.to_string()),
+        Err(error) => ViewUpdate::FilesFailed { of, prefix: start, why: error.to_string() },
     })
 }
 

@@ -33,24 +33,11 @@ impl<V: TerminalView> ViewSession<'_, V> {
                     self.load_history(with, before, age, limit)?;
                 }
                 ViewCommand::CatchUp { with, after, before } => self.load_missed(with, after, before)?,
-                ViewCommand::Block { .. } | ViewCommand::Accept { .. } | ViewCommand::Search { .. }
-                    if !self.connection.is_connected() =>
-                {
+                ViewCommand::Block { .. } | ViewCommand::Accept { .. } if !self.connection.is_connected() => {
                     self.view.handle_update(&ViewUpdate::Problem(RequestFailure::NoNode.words()), Instant::now())?;
                 }
-                ViewCommand::Search { with, words } => {
-                    let query =
-                        HistoryQuery { search: Some(words.clone()), ..HistoryQuery::with(&with, MAX_SEARCH_RESULTS) };
-                    self.ask(|node| async move {
-                        let messages = node.history(query).await?;
-                        Ok(JobOutcome::Update(ViewUpdate::SearchResults { with, words, messages }))
-                    });
-                }
-                // Kept here until a node is there: only the newest mark of each conversation counts.
-                ViewCommand::MarkRead { with, up_to } => {
-                    let seen = self.read_marks.entry(with).or_insert(up_to);
-                    *seen = up_to.max(*seen);
-                }
+                ViewCommand::Search { with, words } => self.search(with, words)?,
+                ViewCommand::MarkRead { with, up_to } => self.keep_read_mark(with, up_to),
                 ViewCommand::Block { user, blocked: true } => {
                     self.act_at_node(format!("/ignore {user}"), |node| async move {
                         node.block(&user).await?;
@@ -134,6 +121,14 @@ impl<V: TerminalView> ViewSession<'_, V> {
         )
     }
 
+    fn search(&mut self, with: ConversationName, words: String) -> Result<(), Error> {
+        let query = HistoryQuery { search: Some(words.clone()), ..HistoryQuery::with(&with, MAX_SEARCH_RESULTS) };
+        self.request(
+            |node| async move { Ok(ViewUpdate::SearchResults { with, words, messages: node.history(query).await? }) },
+            |why| ViewUpdate::Problem(why.words()),
+        )
+    }
+
     pub(super) fn start_offer(&mut self, to: ConversationName, paths: Vec<PathBuf>) {
         self.offer_count += 1;
         let what = paths.iter().map(safe_path).collect::<Vec<_>>();
@@ -210,9 +205,20 @@ impl<V: TerminalView> ViewSession<'_, V> {
     pub(super) fn send_read_marks(&mut self) {
         if self.connection.is_connected() {
             for (with, up_to) in std::mem::take(&mut self.read_marks) {
-                self.ask(|node| async move { node.mark_read(&with, Some(up_to)).await.map(|()| JobOutcome::Nothing) });
+                self.ask(|node| async move {
+                    match node.mark_read(&with, Some(up_to)).await {
+                        Err(Error::NodeGone { .. }) => Ok(JobOutcome::ReadMarkLost { with, up_to }),
+                        marked => marked.map(|()| JobOutcome::Nothing),
+                    }
+                });
             }
         }
+    }
+
+    /// Keeps a mark until there is a node: only the newest one of each conversation counts.
+    pub(super) fn keep_read_mark(&mut self, with: ConversationName, up_to: i64) {
+        let seen = self.read_marks.entry(with).or_insert(up_to);
+        *seen = up_to.max(*seen);
     }
 }
 

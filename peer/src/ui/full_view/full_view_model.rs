@@ -188,14 +188,18 @@ impl FullViewModel {
             }
             ViewUpdate::History { with, before, messages } => return self.insert_history(with, *before, messages),
             ViewUpdate::HistoryFailed { with, before, why } => self.handle_history_failure(with, *before, why),
-            ViewUpdate::SearchResults { words, messages, .. } => self.show_found(words, messages),
+            // The user may be in another conversation by now.
+            ViewUpdate::SearchResults { with, words, messages } if self.selected.as_ref() == Some(with) => {
+                self.show_found(words, messages);
+            }
             ViewUpdate::Files { of, prefix: start, files } => {
                 self.pane_mut(of).files = FileListState::Listed { start: start.clone(), files: files.clone() };
                 return self.chat.handle_files(of, start, files).into_iter().collect();
             }
-            ViewUpdate::Paths { paths, .. } => {
+            ViewUpdate::FilesFailed { of, why, .. } => self.handle_files_failure(of, why),
+            ViewUpdate::Paths { start, paths } => {
                 if let Some(with) = self.selected.clone() {
-                    self.chat.conversation_mut(&with).composer.handle_paths(paths);
+                    self.chat.conversation_mut(&with).composer.handle_paths(start, paths);
                 }
             }
             ViewUpdate::Note(text) => self.show_notice(text, false),
@@ -216,6 +220,7 @@ impl FullViewModel {
             ViewUpdate::UsersFailed(RequestFailure::Error(words)) => self.show_notice(words, true),
             // The list is requested again with the next node.
             ViewUpdate::UsersFailed(RequestFailure::NoNode)
+            | ViewUpdate::SearchResults { .. }
             | ViewUpdate::CaughtUp { .. }
             | ViewUpdate::CatchUpFailed { .. }
             | ViewUpdate::Account { .. }
@@ -495,10 +500,16 @@ impl FullViewModel {
             true => pane.add_problem(text),
             false => pane.add_note(text),
         }
-        // The problem may be the answer to the request for files, which would otherwise stay pending.
-        if is_problem && matches!(pane.files, FileListState::Requested) {
+    }
+
+    fn handle_files_failure(&mut self, of: &ConversationName, why: &str) {
+        self.chat.conversation_mut(of).composer.handle_files_failed();
+        let pane = self.pane_mut(of);
+        if matches!(pane.files, FileListState::Requested) {
             pane.files = FileListState::Failed;
         }
+        pane.add_problem(why);
+        self.notice = Some(StatusNotice { text: why.to_owned(), is_problem: true });
     }
 
     fn pane_mut(&mut self, with: &ConversationName) -> &mut ConversationPane {

@@ -378,6 +378,45 @@ fn the_selected_file_is_one_of_the_list_on_a_narrow_screen_as_well() {
 }
 
 #[test]
+fn an_answer_goes_to_the_conversation_that_asked() {
+    let mut view = view(120, 10);
+    let list = |of: &str| ViewCommand::ListFiles { of: name(of).into(), prefix: String::new() };
+    assert!(tell(&mut view, &ViewUpdate::Tick).is_empty(), "the list of bob's files is under way");
+    assert!(press(&mut view, &InputAction::Edit(EditCommand::Newer)).contains(&list("carol")));
+    let (of, why) = (name("bob").into(), "bob is busy".to_owned());
+    tell(&mut view, &ViewUpdate::FilesFailed { of, prefix: String::new(), why });
+    assert!(picture(&view, 120, 10).concat().contains("asking"), "carol's is still under way");
+    press(&mut view, &InputAction::Edit(EditCommand::Older));
+    assert!(picture(&view, 120, 10).concat().contains("the list could not be loaded"));
+    let messages = vec![stored(1, "tea")];
+    tell(&mut view, &ViewUpdate::SearchResults { with: name("carol").into(), words: "tea".to_owned(), messages });
+    assert!(view.overlay.is_none());
+}
+
+#[test]
+fn an_older_page_has_no_latest_offer() {
+    let offered = |seq: i64, name: &str, direction| {
+        let stored = stored(seq, name);
+        let hash = ContentHash::of(b"");
+        let offer = shared::peer::FileOffer { name: name.parse().unwrap(), size: 5, hash };
+        StoredMessage { direction, message: ChatMessage { offer: Some(offer), ..stored.message }, ..stored }
+    };
+    let mut view = view(80, 8);
+    let mut messages: Vec<StoredMessage> = (100..200).map(|seq| stored(seq, "so on")).collect();
+    messages[97] = offered(197, "new.pdf", MessageDirection::In);
+    messages[98] = offered(198, "mine.pdf", MessageDirection::Out);
+    let bob = ConversationName::from(name("bob"));
+    tell(&mut view, &ViewUpdate::History { with: bob.clone(), before: None, messages });
+    press(&mut view, &InputAction::Submit);
+    look_back(&mut view);
+    let messages = vec![offered(99, "old.pdf", MessageDirection::In)];
+    tell(&mut view, &ViewUpdate::History { with: bob.clone(), before: Some(100), messages });
+    press(&mut view, &insert("/get"));
+    let fetch = ViewCommand::Fetch { from: bob, name: "new.pdf".to_owned() };
+    assert_eq!(press(&mut view, &InputAction::Submit).last(), Some(&fetch));
+}
+
+#[test]
 fn the_marked_file_is_fetched_whatever_the_list_becomes() {
     let mut view = view(80, 8);
     let listed = |names: &[&str]| ViewUpdate::Files {
@@ -412,7 +451,7 @@ fn an_overlay_scrolls_no_further_than_its_rows() {
     }
     press(&mut view, &InputAction::Edit(EditCommand::Older));
     assert_ne!(top, Some(picture(&view, 60, 12)), "the first key back moves the page");
-    press(&mut view, &InputAction::Escape);
+    let mut view = self::view(60, 12);
     let messages = (1..30).map(|seq| stored(seq, &format!("tea {seq}"))).collect();
     tell(&mut view, &ViewUpdate::SearchResults { with: name("bob").into(), words: "tea".to_owned(), messages });
     for _ in 0..50 {

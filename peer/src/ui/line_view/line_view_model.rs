@@ -81,11 +81,20 @@ pub(super) enum AccountState {
 
 #[derive(Debug, Default)]
 struct PendingListings {
-    files: bool,
+    /// The prefixes of the requested lists of files.
+    files: Vec<String>,
     users: bool,
     /// The requested ranges, which tell whether fewer messages than requested arrived. Only the first is under way: where
     /// the next one begins is known after its answer.
     history: VecDeque<HistoryRange>,
+}
+
+impl PendingListings {
+    /// Returns true, once, if a list with this prefix was requested.
+    fn take_files(&mut self, prefix: &str) -> bool {
+        let requested = self.files.iter().position(|requested| requested == prefix);
+        requested.map(|place| self.files.remove(place)).is_some()
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -269,7 +278,7 @@ impl LineViewModel {
             ComposerAction::Listing(wish) => {
                 // Remembered, because its answer is printed only if it was asked for: views also list by themselves.
                 match wish {
-                    ViewCommand::ListFiles { .. } => self.pending_listings.files = true,
+                    ViewCommand::ListFiles { ref prefix, .. } => self.pending_listings.files.push(prefix.clone()),
                     _ => self.pending_listings.users = true,
                 }
                 return vec![wish];
@@ -320,12 +329,17 @@ impl LineViewModel {
             ViewUpdate::SearchResults { words, messages, .. } => self.show_found(words, messages),
             ViewUpdate::Files { of, files, prefix: start } => {
                 let wish = self.chat.handle_files(of, start, files);
-                if std::mem::take(&mut self.pending_listings.files) {
+                if self.pending_listings.take_files(start) {
                     self.list_files(start);
                 }
                 return wish.into_iter().collect();
             }
-            ViewUpdate::Paths { paths, .. } => self.composer_mut().handle_paths(paths),
+            ViewUpdate::FilesFailed { prefix, why, .. } => {
+                self.pending_listings.take_files(prefix);
+                self.composer_mut().handle_files_failed();
+                self.add_problem(why.clone());
+            }
+            ViewUpdate::Paths { start, paths } => self.composer_mut().handle_paths(start, paths),
             ViewUpdate::Note(text) => self.add_note(text.clone()),
             ViewUpdate::Problem(text) => self.add_problem(text.clone()),
             ViewUpdate::Tick => {
