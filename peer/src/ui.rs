@@ -93,7 +93,5 @@ pub use share_bar::ShareBar;
 pub use terminal_notification::NotificationProtocol;
 pub use text_wrap::wrap_text;
 pub use theme::TerminalTheme;
-pub use view::{
-    MAX_CATCH_UP_MESSAGES, MAX_SEARCH_RESULTS, RequestFailure, TerminalView, ViewCommand, ViewUpdate,
-};
+pub use view::{MAX_CATCH_UP_MESSAGES, MAX_SEARCH_RESULTS, RequestFailure, TerminalView, ViewCommand, ViewUpdate};
 pub use view_input::ViewInput;

@@ -133,7 +133,8 @@ impl MessageComposer {
     /// Completes with the paths that [`ViewCommand::CompletePath`] asked for, which begin with `start`.
     pub(super) fn handle_paths(&mut self, start: &str, paths: &[String]) {
         // The word may be another one by now, and even no path.
-        if matches!(&self.popup, ComposerPopup::Completing(CompletionTarget::Path { start: asked, .. }) if asked == start) {
+        if matches!(&self.popup, ComposerPopup::Completing(CompletionTarget::Path { start: asked, .. }) if asked == start)
+        {
             self.finish_completion(Some(paths));
         }
     }

@@ -316,7 +316,9 @@ impl ConversationPane {
     /// Scrolls to where the row at the lower edge of the screen is now.
     fn scroll_to(&mut self, anchor: Option<ScrollAnchor>) {
         self.uncounted = 0;
-        let (Some(ScrollAnchor { seq, rows_below }), Some((theme, columns))) = (anchor, self.counted_with) else { return };
+        let (Some(ScrollAnchor { seq, rows_below }), Some((theme, columns))) = (anchor, self.counted_with) else {
+            return;
+        };
         let is_it = |row: &ConversationItem| matches!(row, ConversationItem::Entry(entry) if entry.seq == seq);
         if let Some(place) = self.rows.iter().rposition(is_it) {
             let below: usize = (place + 1..self.rows.len()).map(|place| self.row_count(place, theme, columns)).sum();

@@ -1,5 +1,6 @@
 //! The full view's model: turns updates into panes and [`ViewCommand`]s; keys are in `input_handling`. Pure.
 
+mod file_selection;
 mod history_updates;
 mod input_handling;
 mod room_updates;
@@ -10,7 +11,6 @@ use std::time::{Duration, Instant};
 use localization::tr;
 use ratatui_core::layout::{Rect, Size};
 use ratatui_core::text::Line;
-use shared::peer::FileStat;
 use shared::{FileName, UserName};
 
 use super::conversation_pane::{ConversationPane, FileListState};
@@ -204,18 +204,7 @@ impl FullViewModel {
             }
             ViewUpdate::Note(text) => self.show_notice(text, false),
             ViewUpdate::Problem(text) => self.show_notice(text, true),
-            ViewUpdate::Tick => {
-                self.chat.expire(now);
-                // With growing pauses: a node that has just started doesn't know any presence yet.
-                let is_known = self.chat.users().iter().all(|person| person.online.is_some());
-                let poll = if is_known { None } else { self.chat.poll_users(now) };
-                let mut wishes: Vec<ViewCommand> = poll.into_iter().collect();
-                if self.layout().files.is_some() {
-                    wishes.extend(self.request_files(false));
-                }
-                wishes.extend(self.retry_load(now));
-                return wishes;
-            }
+            ViewUpdate::Tick => return self.handle_tick(now),
             ViewUpdate::Hashing(file) => self.chat.transfers.update_hashing(file, now),
             ViewUpdate::UsersFailed(RequestFailure::Error(words)) => self.show_notice(words, true),
             // The list is requested again with the next node.
@@ -227,6 +216,19 @@ impl FullViewModel {
             | ViewUpdate::Resumed => {}
         }
         Vec::new()
+    }
+
+    fn handle_tick(&mut self, now: Instant) -> Vec<ViewCommand> {
+        self.chat.expire(now);
+        // With growing pauses: a node that has just started doesn't know any presence yet.
+        let is_known = self.chat.users().iter().all(|person| person.online.is_some());
+        let poll = if is_known { None } else { self.chat.poll_users(now) };
+        let mut wishes: Vec<ViewCommand> = poll.into_iter().collect();
+        if self.layout().files.is_some() {
+            wishes.extend(self.request_files(false));
+        }
+        wishes.extend(self.retry_load(now));
+        wishes
     }
 
     /// Gives what is sent with a message its number among the files that can be fetched.
@@ -336,30 +338,6 @@ impl FullViewModel {
         }
     }
 
-    /// Marks the received messages of `with` as read, if their end is on the screen and all unread ones are loaded.
-    fn mark_read(&mut self, with: &ConversationName) -> Vec<ViewCommand> {
-        if !self.is_visible(with) {
-            return Vec::new();
-        }
-        let unread = self.chat.unread_count(with);
-        // Unread messages before the loaded part have not been seen.
-        if !self.pane_mut(with).has_received(unread) {
-            return Vec::new();
-        }
-        if unread > 0 {
-            self.chat.clear_unread(with);
-        }
-        let last = self.panes.get(with).and_then(ConversationPane::last_seq);
-        last.map(|up_to| ViewCommand::MarkRead { with: with.clone(), up_to }).into_iter().collect()
-    }
-
-    /// True if the end of the conversation with `with` is on the screen.
-    fn is_visible(&self, with: &ConversationName) -> bool {
-        let is_shown =
-            self.focus == FocusedPane::Conversation && self.overlay.is_none() && self.selected.as_ref() == Some(with);
-        !self.is_suspended && is_shown && self.panes.get(with).is_none_or(|pane| pane.scroll_back == 0)
-    }
-
     fn select_user(&mut self, step: isize) -> Vec<ViewCommand> {
         let all = self.conversations();
         let here = all.iter().position(|with| Some(with) == self.selected.as_ref());
@@ -368,99 +346,6 @@ impl FullViewModel {
         self.selected = all.into_iter().nth(next);
         self.selected_file = None;
         self.load_selected()
-    }
-
-    /// Requests the first page and the files of the selected user.
-    fn load_selected(&mut self) -> Vec<ViewCommand> {
-        let Some(with) = self.selected.clone() else { return Vec::new() };
-        // A hidden pane requests nothing: browsing the list would query every user.
-        let is_seen = self.layout().files.is_some();
-        let mut wishes: Vec<ViewCommand> = self.request_history(&with, false).into_iter().collect();
-        if is_seen {
-            wishes.extend(self.request_files(false));
-        }
-        wishes
-    }
-
-    fn load_older(&mut self) -> Vec<ViewCommand> {
-        let Some(with) = self.selected.clone() else { return Vec::new() };
-        let Some((columns, rows)) = self.conversation_size() else { return Vec::new() };
-        let theme = self.theme;
-        let pane = self.pane_mut(&with);
-        // More is requested only if the first loaded row is on the screen.
-        let is_at_the_end = pane.scroll_back > 0 && pane.clamp_scroll(theme, columns, rows);
-        if is_at_the_end { self.request_history(&with, true).into_iter().collect() } else { Vec::new() }
-    }
-
-    /// Requests the selected conversation again, if that failed.
-    fn retry_load(&mut self, now: Instant) -> Option<ViewCommand> {
-        let with = self.selected.clone()?;
-        let is_due = self.pane_mut(&with).is_page_due() && self.load_poll.try_poll(now);
-        if is_due { self.request_history(&with, false) } else { None }
-    }
-
-    /// Handles the arrival of the user at the end of the conversation.
-    fn reach_end(&mut self, with: &ConversationName) -> Vec<ViewCommand> {
-        let mut wishes = self.mark_read(with);
-        // What was not loaded again while they looked back.
-        wishes.extend(self.request_history(with, false));
-        wishes
-    }
-
-    /// Requests the selected user's files if they are online; a known list is requested only `again`, and so is that of a
-    /// room, for which all members are dialled.
-    fn request_files(&mut self, again: bool) -> Vec<ViewCommand> {
-        if let Some(room @ ConversationName::Room(_)) = self.selected.clone().filter(|_| again) {
-            self.pane_mut(&room).files = FileListState::Requested;
-            return vec![ViewCommand::ListFiles { of: room, prefix: String::new() }];
-        }
-        let Some(person) = self.selected_summary() else { return Vec::new() };
-        let (of, is_there) = (person.user.clone(), person.online == Some(true));
-        let pane = self.pane_mut(&(&of).into());
-        if !is_there || (!again && !matches!(pane.files, FileListState::Unknown)) {
-            return Vec::new();
-        }
-        pane.files = FileListState::Requested;
-        vec![ViewCommand::ListFiles { of: of.into(), prefix: String::new() }]
-    }
-
-    /// Returns the files of the selected conversation, as far as they are listed.
-    fn listed_files(&self) -> &[FileStat] {
-        match self.selected_pane().map(|pane| &pane.files) {
-            Some(FileListState::Listed { files, .. }) => files,
-            _ => &[],
-        }
-    }
-
-    /// Returns the index of the marked file; of one that is gone, that of the file which has its place.
-    pub(super) fn selected_file_index(&self) -> usize {
-        let Some(name) = &self.selected_file else { return 0 };
-        let files = self.listed_files();
-        let index = files.iter().position(|file| file.name == *name);
-        index.unwrap_or_else(|| {
-            let following = files.iter().position(|file| file.name.as_str() > name.as_str());
-            following.unwrap_or_else(|| files.len().saturating_sub(1))
-        })
-    }
-
-    /// Marks a file of the list, or the last one. Without a list the marked file stays, for the list that follows.
-    fn mark_file(&mut self, index: usize) {
-        let files = self.listed_files();
-        if let Some(file) = files.get(index).or(files.last()) {
-            self.selected_file = Some(file.name.clone());
-        }
-    }
-
-    fn move_file_selection(&mut self, step: isize) -> Vec<ViewCommand> {
-        self.mark_file(self.selected_file_index().saturating_add_signed(step));
-        Vec::new()
-    }
-
-    fn fetch_selected(&self) -> Vec<ViewCommand> {
-        let (Some(from), Some(name)) = (self.selected.clone(), &self.selected_file) else { return Vec::new() };
-        // One that is no longer listed may have been replaced on the screen.
-        let is_listed = self.listed_files().iter().any(|file| file.name == *name);
-        is_listed.then(|| ViewCommand::Fetch { from, name: name.as_str().to_owned() }).into_iter().collect()
     }
 
     fn show_found(&mut self, words: &str, messages: &[StoredMessage]) {
@@ -500,16 +385,6 @@ impl FullViewModel {
             true => pane.add_problem(text),
             false => pane.add_note(text),
         }
-    }
-
-    fn handle_files_failure(&mut self, of: &ConversationName, why: &str) {
-        self.chat.conversation_mut(of).composer.handle_files_failed();
-        let pane = self.pane_mut(of);
-        if matches!(pane.files, FileListState::Requested) {
-            pane.files = FileListState::Failed;
-        }
-        pane.add_problem(why);
-        self.notice = Some(StatusNotice { text: why.to_owned(), is_problem: true });
     }
 
     fn pane_mut(&mut self, with: &ConversationName) -> &mut ConversationPane {

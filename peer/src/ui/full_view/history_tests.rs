@@ -108,13 +108,13 @@ fn a_late_message_moves_nobody_who_looks_back() {
 #[test]
 fn what_could_not_be_loaded_is_asked_for_again() {
     let (mut view, now, bob) = (view(80, 8), Instant::now(), ConversationName::from(name("bob")));
-    let failed = |before, why: &RequestFailure| ViewUpdate::HistoryFailed { with: bob.clone(), before, why: why.clone() };
+    let failed =
+        |before, why: &RequestFailure| ViewUpdate::HistoryFailed { with: bob.clone(), before, why: why.clone() };
     let error = RequestFailure::Error("the disk is full".to_owned());
     assert_eq!(tell(&mut view, &failed(None, &error)), []);
     assert!(rows(&mut view).concat().contains("the disk is full"));
-    let tick = |view: &mut FullViewModel, second| {
-        view.handle_update(&ViewUpdate::Tick, now + Duration::from_secs(second))
-    };
+    let tick =
+        |view: &mut FullViewModel, second| view.handle_update(&ViewUpdate::Tick, now + Duration::from_secs(second));
     assert_eq!(tick(&mut view, 0), [load(&bob, None)]);
     assert_eq!(tick(&mut view, 9), [], "one is under way");
     tell(&mut view, &failed(None, &RequestFailure::NoNode));

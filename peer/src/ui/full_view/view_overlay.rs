@@ -47,7 +47,9 @@ impl ViewOverlay {
         let most = usize::from(size.height.saturating_sub(2));
         let limit = self.rows(size.width.into(), theme, with).len().saturating_sub(most);
         match self {
-            Self::Help { scroll_down: scroll } | Self::Found { scroll_back: scroll, .. } => *scroll = (*scroll).min(limit),
+            Self::Help { scroll_down: scroll } | Self::Found { scroll_back: scroll, .. } => {
+                *scroll = (*scroll).min(limit)
+            }
         }
     }
 }

@@ -1,9 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::line_view_model::LineViewModel;
-use super::tests::{
-    LOOK, above, alice, begun, lab, overview, received, said, stored, tell, texts, theirs, with_bob,
-};
+use super::tests::{LOOK, above, alice, begun, lab, overview, received, said, stored, tell, texts, theirs, with_bob};
 use crate::engine::chat::{ConversationName, MessageDirection, MessageState, StoredMessage};
 use crate::engine::node_event::NodeEvent;
 use crate::ui::line_editor::EditCommand;
@@ -126,8 +124,10 @@ fn a_room_is_caught_up_with_in_its_order() {
 fn a_second_look_back_goes_on_where_the_first_one_ended() {
     let mut view = LineViewModel::new(LOOK, &alice(), &with_bob(), (&[], &[]), &[theirs(99, "x")], Some(50));
     let history = |before, limit| ViewCommand::LoadHistory { with: with_bob(), before: Some(before), age: None, limit };
-    let page = |seqs: std::ops::Range<u8>| {
-        ViewUpdate::History { with: with_bob(), before: None, messages: seqs.map(|seq| theirs(seq, "x")).collect() }
+    let page = |seqs: std::ops::Range<u8>| ViewUpdate::History {
+        with: with_bob(),
+        before: None,
+        messages: seqs.map(|seq| theirs(seq, "x")).collect(),
     };
     assert_eq!(enter(&mut view, "/history 2"), [history(99, 2)]);
     assert_eq!(enter(&mut view, "/history 30"), []);

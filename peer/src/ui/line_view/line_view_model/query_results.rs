@@ -131,7 +131,9 @@ impl LineViewModel {
             self.first_unseen = None;
         }
         let mut wishes = self.mark_read();
-        wishes.extend(self.pending_listings.history.front().copied().into_iter().flat_map(|next| self.load_history(next)));
+        wishes.extend(
+            self.pending_listings.history.front().copied().into_iter().flat_map(|next| self.load_history(next)),
+        );
         wishes
     }
 
