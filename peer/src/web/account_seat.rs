@@ -126,6 +126,11 @@ impl AccountSeat {
         self.node.lock().clone()
     }
 
+    /// True while a fetch or another job runs.
+    pub(super) fn is_working(&self) -> bool {
+        self.fetches.is_running() || !self.jobs.is_empty()
+    }
+
     /// Starts a fetch within the quota; returns its number.
     pub(super) async fn start_fetch(&self, from: &ConversationName, name: &str) -> Result<u64, Error> {
         let Some(quota) = self.fetches.quota() else { return self.fetches.start(from, name) };

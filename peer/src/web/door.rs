@@ -11,7 +11,7 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | accounts online at once | [`MAX_AWAKE_SEATS`] | the one that was unused longest rests; if a browser is at each, a login is refused |
+//! | accounts online at once | [`MAX_AWAKE_SEATS`] | the one that was unused longest rests; if a browser or work is at each, a login is refused |
 //! | time online after the last browser left | `--stay-online`, 10 minutes unless told | the seat rests |
 //! | a session without a call | 12 h | it ends |
 //! | wrong passwords of one address (of IPv6: one /64) | 20, one regained every 30 s | refused for that time, right ones too |

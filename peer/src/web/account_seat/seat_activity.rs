@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 /// The time that a call waits for the seat's node to come back.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time after which another seat is asked to make place.
+const PRESSURE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The bounds of seats that rest.
 #[derive(Debug, Clone)]
@@ -20,7 +22,7 @@ pub(in crate::web) struct RestRules {
     pub(in crate::web) after: Duration,
     /// One permit for each seat that is awake.
     pub(in crate::web) awake: Arc<Semaphore>,
-    /// Told when a seat finds no permit.
+    /// Told when a seat finds no permit, and again until it has one.
     pub(in crate::web) pressure: Arc<Notify>,
 }
 
@@ -32,8 +34,6 @@ pub(in crate::web) struct SeatActivity {
     usage: watch::Sender<SeatUsage>,
     /// Held while the seat is awake.
     permit: Mutex<Option<OwnedSemaphorePermit>>,
-    /// Somebody else needs the place.
-    evicted: Notify,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,11 +43,32 @@ struct SeatUsage {
     count: u64,
     streams: usize,
     is_awake: bool,
+    /// Somebody else needs the place, and nobody has used it since.
+    is_evicted: bool,
 }
 
 /// A stream of events that is open at a seat.
 #[derive(Debug)]
 pub(in crate::web) struct OpenStream(Arc<SeatActivity>);
+
+impl RestRules {
+    /// Waits for a place among the awake; `None` if there are none any more. Cancel-safe.
+    pub(in crate::web) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let waiting = self.awake.clone().acquire_owned();
+        tokio::pin!(waiting);
+        let mut asks = interval(PRESSURE_INTERVAL);
+        asks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // While a place is free, nobody has to rest for it.
+                biased;
+                permit = &mut waiting => return permit.ok(),
+                // Again and again: whoever was asked may have got work at that moment, or two waited at once.
+                _ = asks.tick() => self.pressure.notify_one(),
+            }
+        }
+    }
+}
 
 impl SeatActivity {
     /// Returns the activity of a seat that never rests.
@@ -61,8 +82,8 @@ impl SeatActivity {
     }
 
     fn new(rules: Option<RestRules>, permit: Option<OwnedSemaphorePermit>) -> Self {
-        let usage = SeatUsage { last: Instant::now(), count: 0, streams: 0, is_awake: true };
-        Self { rules, usage: watch::Sender::new(usage), permit: Mutex::new(permit), evicted: Notify::new() }
+        let usage = SeatUsage { last: Instant::now(), count: 0, streams: 0, is_awake: true, is_evicted: false };
+        Self { rules, usage: watch::Sender::new(usage), permit: Mutex::new(permit) }
     }
 
     /// Records that the seat is used.
@@ -70,6 +91,7 @@ impl SeatActivity {
         self.usage.send_modify(|usage| {
             usage.last = Instant::now();
             usage.count += 1;
+            usage.is_evicted = false;
         });
     }
 
@@ -84,7 +106,10 @@ impl SeatActivity {
 
     /// Records a stream that stays open until it is dropped.
     pub(in crate::web) fn open_stream(self: &Arc<Self>) -> OpenStream {
-        self.usage.send_modify(|usage| usage.streams += 1);
+        self.usage.send_modify(|usage| {
+            usage.streams += 1;
+            usage.is_evicted = false;
+        });
         OpenStream(self.clone())
     }
 
@@ -94,19 +119,20 @@ impl SeatActivity {
         let mut changes = self.usage.subscribe();
         loop {
             let usage = *changes.borrow_and_update();
-            let is_left = usage.streams == 0;
+            if usage.is_evicted {
+                return;
+            }
             tokio::select! {
                 Ok(()) = changes.changed() => {}
-                () = sleep_until(usage.last + after), if is_left => return,
-                () = self.evicted.notified() => if is_left { return },
+                () = sleep_until(usage.last + after), if usage.streams == 0 => return,
             }
         }
     }
 
-    /// Returns how long the seat has been unused, if no browser is there and it is awake.
+    /// Returns how long the seat has been unused, if no browser is there, and it is awake and not about to rest.
     pub(in crate::web) fn idle_time(&self) -> Option<Duration> {
         let usage = *self.usage.borrow();
-        (usage.streams == 0 && usage.is_awake).then(|| usage.last.elapsed())
+        (usage.streams == 0 && usage.is_awake && !usage.is_evicted).then(|| usage.last.elapsed())
     }
 
     /// True if the seat rests.
@@ -116,14 +142,14 @@ impl SeatActivity {
 
     /// Asks the seat to rest now, unless a browser is there.
     pub(in crate::web) fn evict(&self) {
-        self.evicted.notify_one();
+        self.usage.send_modify(|usage| usage.is_evicted = usage.streams == 0 && usage.is_awake);
     }
 
     /// Begins the rest: the seat's node is about to end. The place is free for another one after that.
     pub(in crate::web) fn begin_rest(&self) -> RestingSeat {
         let mut since = 0;
         self.usage.send_modify(|usage| {
-            usage.is_awake = false;
+            (usage.is_awake, usage.is_evicted) = (false, false);
             // At the same moment: a use after it has to wake the seat.
             since = usage.count;
         });
@@ -137,12 +163,8 @@ impl SeatActivity {
         drop(permit);
         let mut usage = self.usage.subscribe();
         let _ = usage.wait_for(|usage| usage.count > since || usage.streams > 0).await;
-        let Some(RestRules { awake, pressure, .. }) = &self.rules else { return };
-        let mut permit = awake.clone().try_acquire_owned().ok();
-        if permit.is_none() {
-            pressure.notify_one();
-            permit = awake.clone().acquire_owned().await.ok();
-        }
+        let Some(rules) = &self.rules else { return };
+        let permit = rules.place().await;
         *self.permit.lock() = permit;
     }
 
@@ -233,10 +255,33 @@ mod tests {
         assert!(timeout(MINUTE, first.unused()).await.is_err(), "a browser is there");
         drop(stream);
         first.evict();
+        assert!(first.idle_time().is_none(), "the next one who waits has another seat rest");
+        first.touch();
+        assert!(timeout(MINUTE, first.unused()).await.is_err() && first.idle_time().is_some(), "it got work");
+        first.evict();
         assert!(timeout(MINUTE, first.unused()).await.is_ok());
         drop(first.begin_rest());
         wake.await;
         assert!(second.call().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_place_asks_until_there_is_one() {
+        let awake = Arc::new(Semaphore::new(1));
+        let (taken, rules) = (awake.clone().try_acquire_owned().unwrap(), rules(&awake));
+        let asked = async {
+            for _ in 0..3 {
+                rules.pressure.notified().await;
+            }
+            drop(taken);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            permit = timeout(MINUTE, rules.place()) => assert!(permit.unwrap().is_some()),
+            () = asked => {}
+        }
+        assert!(timeout(MINUTE, rules.place()).await.is_ok());
+        assert!(timeout(MINUTE, rules.pressure.notified()).await.is_err(), "a free place needs nobody to rest");
     }
 
     #[tokio::test(start_paused = true)]

@@ -80,8 +80,8 @@ impl SeatTask {
 
     /// Ends the node until somebody is there again; a fetch or another job that runs is somebody.
     async fn rest(&mut self) -> Result<(), Error> {
-        let AccountSeat { activity, me, fetches, feed, .. } = &*self.seat;
-        if fetches.is_running() || !self.seat.jobs.is_empty() {
+        let AccountSeat { activity, me, feed, .. } = &*self.seat;
+        if self.seat.is_working() {
             // Its time begins anew, or the seat would be asked to rest again at once.
             activity.touch();
             return Ok(());

@@ -97,13 +97,7 @@ impl DoorSeats {
 
     /// Returns a place among the seats that are awake. If all are taken, the seat that was unused longest makes one.
     async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        let free = self.rules.awake.clone();
-        // While a place is free, nobody has to rest for it.
-        if let Ok(permit) = free.clone().try_acquire_owned() {
-            return Some(permit);
-        }
-        self.rules.pressure.notify_one();
-        tokio::time::timeout(PLACE_TIMEOUT, free.acquire_owned()).await.ok()?.ok()
+        tokio::time::timeout(PLACE_TIMEOUT, self.rules.place()).await.ok()?
     }
 }
 
@@ -124,10 +118,11 @@ impl SeatTable {
         }
     }
 
-    /// Has the seat rest that nobody has used for the longest time.
+    /// Has the seat rest that nobody has used for the longest time and that has nothing to do.
     fn evict_longest_unused(&self) {
         let seats = self.0.lock();
-        let unused = seats.values().filter_map(|seated| Some((seated.seat.activity.idle_time()?, seated)));
+        let idle = seats.values().filter(|seated| !seated.seat.is_working());
+        let unused = idle.filter_map(|seated| Some((seated.seat.activity.idle_time()?, seated)));
         if let Some((_, seated)) = unused.max_by_key(|(time, _)| *time) {
             seated.seat.activity.evict();
         }
