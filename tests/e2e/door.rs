@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::thread;
 
 use serde_json::{Value, json};
-use tests::door::{Door, new_user, password_of};
+use tests::door::{Door, is_online, new_user, password_of};
 use tests::files::{self, assert_same};
 use tests::page::{self, Page, PageEvents};
 use tests::{Invocation, Lab, LabOptions, User, poll_until};
@@ -23,12 +23,6 @@ fn exercise(lab: &Lab, line: &str) -> Value {
                   s.sendall(sys.argv[3].encode());print(s.recv(65536).decode())";
     let said = Invocation::new("python3", lab.path()).args(["-I", "-c", script, host, port, line]).run();
     serde_json::from_str(&said.exits(0).out()).unwrap()
-}
-
-/// Returns whether somebody is listed as online.
-fn is_online(asker: &User<'_>, user: &str) -> bool {
-    let listed = asker.peer(["--json", "list"]).run();
-    listed.exits(0).json().iter().any(|line| line["type"] != "absent" && line["user"] == user)
 }
 
 /// Waits until a stranger has written, and accepts that.

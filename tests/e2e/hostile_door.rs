@@ -1,7 +1,7 @@
 //! A door and those who want more than is theirs.
 
 use serde_json::json;
-use tests::door::{Door, password_of};
+use tests::door::{Door, is_online, password_of};
 use tests::page::{self, Page};
 use tests::{Lab, files};
 
@@ -155,4 +155,28 @@ fn what_was_somebody_else_s_stays_theirs() {
     let page: Page = Door::page(door.port, &door.try_log_in("ana", "another person", None));
     assert_eq!(page.get("/conversations/bob/messages")["messages"], json!([]));
     assert!(door.account("~ana-1").exists());
+}
+
+#[test]
+fn the_next_one_of_a_name_never_sits_at_a_seat_that_rests() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let _node = bob.serve();
+    let door = Door::open(&lab, &["--stay-online", "1s"]);
+    let ana = door.new_user("ana");
+    let fingerprint = ana.get("/session")["fingerprint"].clone();
+    ana.post("/conversations/bob/messages", &json!({ "text": "between us" }));
+    // Her seat rests, so that nobody tells it of the end of the account.
+    tests::poll_until(|| (!is_online(&bob, "ana")).then_some(()), || "ana stays online".to_owned());
+    lab.tracker_invocation(lab.address()).args(["user", "remove", "ana"]).run().exits(0);
+    let next = door.post("/accounts", &json!({ "user": "ana", "password": "another person" }));
+    assert_eq!(next.status, 201, "{next:?}");
+    // At the same browser, which still has her cookie.
+    let body = json!({ "user": "ana", "password": "another person" });
+    let login = page::send(door.port, "POST", "/api/v1/session", &[("Cookie", ana.cookie.clone())], Some(&body));
+    let page: Page = Door::page(door.port, &login);
+    assert_ne!(page.cookie, ana.cookie);
+    assert_ne!(page.get("/session")["fingerprint"], fingerprint);
+    assert_eq!(page.get("/conversations/bob/messages")["messages"], json!([]));
+    ana.call("GET", "/conversations/bob/messages", None).fails(401);
 }

@@ -122,3 +122,10 @@ fn post(port: u16, path: &str, body: &Value) -> PageAnswer {
 pub fn password_of(user: &str) -> String {
     format!("password of {user}")
 }
+
+/// Returns whether somebody is listed as online.
+#[track_caller]
+pub fn is_online(asker: &User<'_>, user: &str) -> bool {
+    let listed = asker.peer(["--json", "list"]).run();
+    listed.exits(0).json().iter().any(|line| line["type"] != "absent" && line["user"] == user)
+}

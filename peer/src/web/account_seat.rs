@@ -111,19 +111,26 @@ impl AccountSeat {
             Ok(())
         })
         .await?;
-        let connection = NodeConnection::begin(cancel, &me, node, None).await?;
+        // Its own: a seat that ends for another reason must not end whoever could cancel it.
+        let cancel = cancel.child_token();
+        let connection = NodeConnection::begin(&cancel, &me, node, None).await?;
         let (fetches, told) = SeatFetches::new(me.clone(), folder, download_quota);
         let (feed, node) = (EventFeed::default(), Mutex::new(connection.timed_api()));
-        let (jobs, cancelled) = (TaskTracker::new(), cancel.clone());
-        let uploads = Semaphore::new(MAX_UPLOADS);
+        let (jobs, uploads) = (TaskTracker::new(), Semaphore::new(MAX_UPLOADS));
+        let cancelled = cancel.clone();
         let seat = Arc::new(Self { me, feed, activity, fetches, drops, uploads, node, jobs, cancel: cancelled });
-        let task = SeatTask::new(seat.clone(), connection, told, cancel.clone());
+        let task = SeatTask::new(seat.clone(), connection, told, cancel);
         Ok((seat, task))
     }
 
     /// Returns the node's acts; `None` while there is no node.
     pub(super) fn node(&self) -> Option<NodeApi> {
         self.node.lock().clone()
+    }
+
+    /// True if the seat ends, or has ended: nobody may sit down at it any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.cancel.is_cancelled()
     }
 
     /// True while a fetch or another job runs.
@@ -157,5 +164,12 @@ impl AccountSeat {
 
     fn set_node(&self, node: Option<NodeApi>) {
         *self.node.lock() = node;
+    }
+}
+
+/// Each seat equals itself alone: one account may have several, one after the other.
+impl PartialEq for AccountSeat {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
     }
 }

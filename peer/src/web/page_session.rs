@@ -66,13 +66,13 @@ pub(super) struct SessionCredentials {
     pub(super) secret: String,
 }
 
-impl<S: Clone> PageSessions<S> {
+impl<S: Clone + PartialEq> PageSessions<S> {
     /// Returns none yet.
     pub(super) fn new(limits: SessionLimits) -> Self {
         Self { limits, open: HashMap::new() }
     }
 
-    /// Opens a session of an account, or another tab of the one whose cookie the browser has.
+    /// Opens a session at an account's seat, or another tab of the one whose cookie the browser has.
     pub(super) fn open(
         &mut self,
         user: UserName,
@@ -82,8 +82,8 @@ impl<S: Clone> PageSessions<S> {
     ) -> (SessionCredentials, PageSession<S>) {
         self.forget_old(now);
         let known = cookie.and_then(|cookie| Some((cookie, self.open.get_mut(&blake3::hash(cookie.as_bytes()))?)));
-        // The cookie may be that of another account: then the browser's session begins anew.
-        if let Some((cookie, open)) = known.filter(|(_, open)| open.session.user == user) {
+        // The cookie may be that of another account, or of a seat that ended: then the browser's session begins anew.
+        if let Some((cookie, open)) = known.filter(|(_, open)| open.session.seat == seat) {
             let secret = random_text();
             if open.secrets.len() >= MAX_TABS {
                 open.secrets.pop_front();
@@ -129,8 +129,8 @@ impl<S: Clone> PageSessions<S> {
     }
 
     /// Ends the sessions at a seat.
-    pub(super) fn end_seat(&mut self, is_it: impl Fn(&S) -> bool) {
-        self.open.retain(|_, open| !is_it(&open.session.seat));
+    pub(super) fn end_seat(&mut self, seat: &S) {
+        self.open.retain(|_, open| open.session.seat != *seat);
     }
 
     /// Ends the sessions that are over, and returns how many an account has.
@@ -204,7 +204,7 @@ mod tests {
         let (left, session) = sessions.open("ana".parse().unwrap(), 1, None, now);
         sessions.end(&session);
         let (other, at_seat) = sessions.open("bob".parse().unwrap(), 2, None, now);
-        sessions.end_seat(|seat| *seat == 2);
+        sessions.end_seat(&2);
         assert!(sessions.find(&other.cookie, &other.secret, now).is_none() && at_seat.ended.is_cancelled());
         assert!(sessions.find(&left.cookie, &left.secret, now).is_none() && session.ended.is_cancelled());
     }
@@ -237,10 +237,10 @@ mod tests {
         }
         assert!(sessions.find(&one.cookie, &one.secret, now).is_none(), "the oldest");
         assert!(sessions.find(&one.cookie, &other.secret, now).is_some());
-        // Another account, or a cookie that is unknown: a session of its own.
-        for (user, cookie) in [("bob", &one.cookie), ("ana", &one.secret)] {
-            let (new, _) = sessions.open(user.parse().unwrap(), 2, Some(cookie), now);
-            assert!(new.cookie != one.cookie && new.cookie != *cookie);
+        // Another account, an unknown cookie, or a later account of the name: a session of its own.
+        for (user, cookie, seat) in [("bob", &one.cookie, 2), ("ana", &one.secret, 1), ("ana", &one.cookie, 3)] {
+            let (new, session) = sessions.open(user.parse().unwrap(), seat, Some(cookie), now);
+            assert!(new.cookie != one.cookie && new.cookie != *cookie && session.seat == seat);
         }
     }
 }

@@ -58,6 +58,8 @@ impl SeatTask {
             ended = self.carry(reports) => ended,
             () = report => Ok(()),
         };
+        // Before anybody is woken: a login that waits for this seat has to see that it is none any more.
+        self.cancel.cancel();
         self.seat.fetches.cancel();
         self.seat.await_jobs().await;
         self.seat.set_node(None);

@@ -60,8 +60,8 @@ impl FromRequestParts<Arc<ApiContext>> for PageSeat {
 
     async fn from_request_parts(parts: &mut Parts, context: &Arc<ApiContext>) -> Result<Self, ApiError> {
         let session = context.session(&parts.headers)?;
-        // At a door it may rest.
-        if !session.seat.activity.call().await {
+        // At a door it may rest; and a node that can't come back ends its seat.
+        if !session.seat.activity.call().await || session.seat.has_ended() {
             return Err(ApiError::no_node());
         }
         Ok(Self { seat: session.seat.clone(), session })

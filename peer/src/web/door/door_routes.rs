@@ -99,8 +99,7 @@ async fn begin_session(
     if !matches!(opened, Err(DoorRefusal::WrongPassword)) {
         entry.wrong_passwords.lock().refund(peer.address());
     }
-    let seat = entry.seats.seat_of(opened?).await?;
-    session_answer(&context, seat, &headers)
+    entry.seats.sit_down(opened?, |seat| session_answer(&context, seat, &headers)).await
 }
 
 /// Makes an account. The browser then logs in as with any other.

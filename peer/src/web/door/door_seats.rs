@@ -22,6 +22,8 @@ use crate::web::api::{ApiContext, ApiError};
 pub const MAX_AWAKE_SEATS: usize = 256;
 /// Time for a seat that was unused longest to make place.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a seat to end whose place another account of its name takes.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time between two looks for seats that nobody needs any more.
 const LONGEST_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// Bytes of an account's uploads together.
@@ -48,6 +50,8 @@ struct SeatTable(Arc<Mutex<HashMap<UserName, SeatedAccount>>>);
 struct SeatedAccount {
     seat: Arc<AccountSeat>,
     stop: CancellationToken,
+    /// Cancelled when its node has ended and no session leads to it.
+    ended: CancellationToken,
 }
 
 impl DoorSeats {
@@ -62,13 +66,46 @@ impl DoorSeats {
         Self { context, rules, turns: AccountTurns::default(), table, tasks, stop }
     }
 
-    /// Returns the account's seat, awake. Fails if it can't go online, or everybody's place is in use.
-    pub(super) async fn seat_of(&self, me: LocalUser) -> Result<Arc<AccountSeat>, ApiError> {
+    /// Opens a session at the account's seat, which is awake. Fails if it can't go online, or everybody's place is in use.
+    pub(super) async fn sit_down<T>(
+        &self,
+        me: LocalUser,
+        open_session: impl FnOnce(Arc<AccountSeat>) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
         // Two browsers of one user: one node is opened.
         let _turn = self.turns.take(&me.user).await;
-        if let Some(SeatedAccount { seat, .. }) = self.table.find(&me.user) {
-            return if seat.activity.call().await { Ok(seat) } else { Err(all_awake()) };
+        let user = me.user.clone();
+        let seat = self.seat_of(me).await?;
+        let opened = open_session(seat.clone())?;
+        // Looked at after that: the sessions of a seat end after it left the table, and this one may have begun later.
+        if self.table.find(&user).is_none_or(|seated| seated.seat != seat) {
+            self.context.sessions.lock().end_seat(&seat);
+            return Err(ApiError::no_node());
         }
+        Ok(opened)
+    }
+
+    /// Returns the account's seat, awake.
+    async fn seat_of(&self, me: LocalUser) -> Result<Arc<AccountSeat>, ApiError> {
+        if let Some(seated) = self.table.find(&me.user) {
+            // The key was released, and the name is perhaps another person's: the seat may rest for a long time after that.
+            if seated.seat.me.identity.fingerprint() == me.identity.fingerprint() {
+                let is_awake = seated.seat.activity.call().await;
+                match (seated.seat.has_ended(), is_awake) {
+                    (true, _) => {}
+                    (false, true) => return Ok(seated.seat),
+                    (false, false) => return Err(all_awake()),
+                }
+            }
+            seated.stop.cancel();
+            // Its node holds the profile until then.
+            let ended = tokio::time::timeout(END_TIMEOUT, seated.ended.cancelled()).await;
+            ended.map_err(|_| ApiError::no_node())?;
+        }
+        self.open_seat(me).await
+    }
+
+    async fn open_seat(&self, me: LocalUser) -> Result<Arc<AccountSeat>, ApiError> {
         // Before the node opens: the bound counts nodes, and an open one has taken its memory and descriptors.
         let permit = self.place().await.ok_or_else(all_awake)?;
         let activity = SeatActivity::resting(self.rules.clone(), permit);
@@ -83,8 +120,9 @@ impl DoorSeats {
         let folder = download_folder(me.profile.home());
         let disk = SeatDisk { folder, quota: UPLOAD_QUOTA, download_quota: DOWNLOAD_QUOTA };
         let (seat, task) = AccountSeat::take_at_door(me, node, disk, activity, &stop).await?;
-        self.table.insert(user.clone(), SeatedAccount { seat: seat.clone(), stop });
-        self.tasks.spawn(run_seat(task, user, seat.clone(), self.table.clone(), self.context.clone()));
+        let seated = SeatedAccount { seat: seat.clone(), stop, ended: CancellationToken::new() };
+        self.table.insert(user.clone(), seated.clone());
+        self.tasks.spawn(run_seat(task, user, seated, self.table.clone(), self.context.clone()));
         Ok(seat)
     }
 
@@ -144,13 +182,15 @@ impl SeatTable {
     }
 }
 
-async fn run_seat(task: SeatTask, user: UserName, seat: Arc<AccountSeat>, table: SeatTable, context: Arc<ApiContext>) {
+async fn run_seat(task: SeatTask, user: UserName, seated: SeatedAccount, table: SeatTable, context: Arc<ApiContext>) {
+    let SeatedAccount { seat, ended, .. } = seated;
+    let _ended = ended.drop_guard();
     if let Err(why) = task.run().await {
         tracing::info!(%user, "a seat ended: {why}");
     }
     table.remove(&user, &seat);
     // A session without its seat leads nowhere: the account moved, or its node failed.
-    context.sessions.lock().end_seat(|other| Arc::ptr_eq(other, &seat));
+    context.sessions.lock().end_seat(&seat);
 }
 
 /// Makes place when it is needed, and ends seats that nobody needs any more.
