@@ -1,8 +1,11 @@
 //! Fetches of a view, each on its own thread and runtime so that hashing and disk writes don't delay key presses.
 
+mod fetch_byte_count;
 mod fetch_event_translator;
 mod fetch_progress;
 mod interrupted_fetch;
+#[cfg(test)]
+mod test_reports;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -282,7 +285,7 @@ fn run_fetch(
     match ended.error {
         // Each failed file was reported when it failed.
         Some(Error::SomeFailed { .. }) | None => None,
-        Some(Error::Interrupted) => Some(BackgroundEvent::Interrupted(words.broken_off(request))),
+        Some(Error::Interrupted) => Some(BackgroundEvent::Interrupted(progress.lock().interruption(request))),
         // The same error was already shown for the file that it failed.
         Some(error) if told => {
             tracing::debug!("{error}");

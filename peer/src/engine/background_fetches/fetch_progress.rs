@@ -9,9 +9,11 @@ use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 use shared::ContentHash;
 
+use super::InterruptedFetch;
+use super::fetch_byte_count::FetchByteCount;
 use crate::engine::Error;
 use crate::engine::chat::ConversationName;
-use crate::engine::fetch::{FetchEvent, FileNo, FileOutcome, FileReport};
+use crate::engine::fetch::{FetchEvent, FetchRequest, FileNo, FileOutcome, FileReport};
 use crate::util::TranslatedText;
 
 /// Least time between two reports of a fetch that runs.
@@ -56,6 +58,8 @@ pub struct FetchProgress {
     /// The number of files, listed or not.
     pub file_count: usize,
     #[serde(skip)]
+    count: FetchByteCount,
+    #[serde(skip)]
     places: HashMap<FileNo, usize>,
     #[serde(skip)]
     reported: Option<Instant>,
@@ -98,6 +102,7 @@ impl FetchProgress {
             why: None,
             files: Vec::new(),
             file_count: 0,
+            count: FetchByteCount::default(),
             places: HashMap::new(),
             reported: None,
         }
@@ -105,19 +110,15 @@ impl FetchProgress {
 
     /// Takes an event of the fetch; returns whether the progress is to be reported.
     pub(super) fn handle_event(&mut self, event: &FetchEvent<'_>, now: Instant) -> bool {
+        self.count.handle_event(event);
+        (self.bytes, self.size) = (self.count.bytes, self.count.size);
         match event {
-            FetchEvent::Resolved { files, bytes } => (self.file_count, self.size) = (*files, *bytes),
+            FetchEvent::Resolved { files, .. } => self.file_count = *files,
             FetchEvent::Started { file, name, size, resumed, .. } => {
                 self.begin_file(*file, name.as_str(), *size, *resumed);
             }
-            FetchEvent::Paused { file, bytes } => {
-                self.bytes = self.bytes.saturating_sub(*bytes);
-                self.change(*file, |listed| listed.bytes = 0);
-            }
-            FetchEvent::Verified { file, bytes } => {
-                self.bytes += bytes;
-                self.change(*file, |listed| listed.bytes += bytes);
-            }
+            FetchEvent::Paused { file, .. } => self.change(*file, |listed| listed.bytes = 0),
+            FetchEvent::Verified { file, bytes } => self.change(*file, |listed| listed.bytes += bytes),
             FetchEvent::Finished { file, report } => {
                 self.finish_file(*file, report);
                 return self.is_due(now, true);
@@ -146,7 +147,13 @@ impl FetchProgress {
         }
     }
 
-    /// Counts the report of a file. Those that were there already, or failed before they began, were never started.
+    /// Returns how to go on with a fetch that the user stopped.
+    pub(super) fn interruption(&self, request: &FetchRequest) -> InterruptedFetch {
+        let names: Vec<&str> = request.names.iter().map(|asked| asked.text.as_str()).collect();
+        InterruptedFetch { from: request.from.clone(), name: names.join(" "), bytes: self.bytes, size: self.size }
+    }
+
+    /// Lists the report of a file. Those that were there already, or failed before they began, were never started.
     fn finish_file(&mut self, file: Option<FileNo>, report: &FileReport) {
         let (state, path, why) = match &report.outcome {
             FileOutcome::Done(path) | FileOutcome::Renamed(path) | FileOutcome::Skipped(path) => {
@@ -157,10 +164,6 @@ impl FetchProgress {
             FileOutcome::Failed(error) => (FetchState::Failed, None, Some(TranslatedText::of(error))),
         };
         let place = file.and_then(|file| self.places.get(&file).copied());
-        let before = place.and_then(|place| self.files.get(place)).map_or(0, |listed| listed.bytes);
-        if state == FetchState::Done {
-            self.bytes += report.size.saturating_sub(before);
-        }
         if place.is_none() && self.files.len() < MAX_LISTED_FILES {
             self.files.push(FetchedFile::new(report.name.clone(), report.size));
         }
@@ -179,7 +182,6 @@ impl FetchProgress {
     }
 
     fn begin_file(&mut self, file: FileNo, name: &str, size: u64, resumed: u64) {
-        self.bytes += resumed;
         let place = self.places.get(&file).copied().unwrap_or(self.files.len());
         if place == self.files.len() {
             if place == MAX_LISTED_FILES {
@@ -222,6 +224,9 @@ fn write_path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S:
 
 #[cfg(test)]
 mod tests {
+    use shared::FileName;
+
+    use super::super::test_reports::file_report;
     use super::*;
 
     fn progress() -> FetchProgress {
@@ -240,21 +245,25 @@ mod tests {
         progress.handle_event(&FetchEvent::Paused { file: 0, bytes: 30 }, now);
         progress.handle_event(&started(120, 0), now);
         assert!(progress.handle_event(&FetchEvent::Verified { file: 0, bytes: 70 }, now + REPORT_INTERVAL));
-        assert_eq!((progress.bytes, progress.files.len(), progress.files[0].size), (70, 1, 120));
+        assert_eq!((progress.bytes, progress.size, progress.files.len()), (70, 170, 1));
+        assert_eq!(progress.files[0].size, 120);
         progress.end(Some(&Error::Interrupted));
         assert_eq!((progress.state, progress.files[0].state), (FetchState::Stopped, FetchState::Stopped));
     }
 
     #[test]
-    fn of_many_files_the_first_are_listed() {
+    fn of_many_files_the_first_are_listed_and_each_counts_once() {
         let (mut progress, now) = (progress(), Instant::now());
         let owner = "bob".parse().unwrap();
-        for file in 0..MAX_LISTED_FILES + 10 {
-            let name = format!("f{file}").parse().unwrap();
-            progress.handle_event(&FetchEvent::Started { file, owner: &owner, name: &name, size: 5, resumed: 0 }, now);
-            progress.handle_event(&FetchEvent::Verified { file, bytes: 5 }, now);
+        let (files, bytes) = (MAX_LISTED_FILES + 10, 5 * (MAX_LISTED_FILES as u64 + 10));
+        progress.handle_event(&FetchEvent::Resolved { files, bytes }, now);
+        for file in 0..files {
+            let name: FileName = format!("f{file}").parse().unwrap();
+            progress.handle_event(&FetchEvent::Started { file, owner: &owner, name: &name, size: 5, resumed: 2 }, now);
+            progress.handle_event(&FetchEvent::Verified { file, bytes: 3 }, now);
+            let report = file_report(name.as_str(), 5, FileOutcome::Done(PathBuf::new()));
+            progress.handle_event(&FetchEvent::Finished { file: Some(file), report: &report }, now);
         }
-        assert_eq!(progress.files.len(), MAX_LISTED_FILES);
-        assert_eq!(progress.bytes, 5 * (MAX_LISTED_FILES as u64 + 10));
+        assert_eq!((progress.files.len(), progress.bytes, progress.size), (MAX_LISTED_FILES, bytes, bytes));
     }
 }
