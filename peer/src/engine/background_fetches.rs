@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use localization::tr;
 use parking_lot::Mutex;
+use shared::UserName;
 use shared::names::matching_key;
 use shared::names::name_encoding;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -120,12 +122,16 @@ impl BackgroundFetches {
         let thread = std::thread::Builder::new().name("fetch".to_owned()).spawn(move || {
             // A guard, so that the view hears of the end even of a fetch that panics.
             let ending = FetchEndGuard(number, tell.clone());
-            let last_word = run_fetch(&shown, &me, &request, &cancel, &tell);
+            let FetchEnd { last_word, receipts } = run_fetch(&shown, &me, &request, &cancel, &tell);
             // `Ended` first: a user who reads the reason may leave at once, and must not be warned.
             drop(ending);
             if let Some(last_word) = last_word {
                 // The view is gone when nobody listens.
                 let _ = tell.send(last_word);
+            }
+            // After the end: a sender who doesn't answer must not hold one of the few places.
+            if let Some((runtime, senders)) = receipts {
+                runtime.block_on(deliver_receipts(&me, senders));
             }
             // Last, so that `shut_down` has every event in its channel when the threads have ended.
             drop(alive);
@@ -180,8 +186,7 @@ impl BackgroundFetches {
 
     /// Marks a fetch whose files were all reported.
     pub fn mark_reported(&mut self, number: u64) {
-        let told = self.running.iter_mut().filter(|running| running.number == number);
-        told.for_each(|running| running.is_reported = true);
+        mark_reported(&mut self.running, number);
     }
 
     /// Removes a fetch that has ended.
@@ -210,21 +215,19 @@ impl BackgroundFetches {
                 BackgroundEvent::Interrupted(broken_off) => said.push(broken_off.exit_notice()),
                 BackgroundEvent::Note(text) | BackgroundEvent::Problem(text) => said.push(text),
                 BackgroundEvent::Ended(number) => running.retain(|one| one.number != number),
-                BackgroundEvent::Transfer(_)
-                | BackgroundEvent::Hashing(_)
-                | BackgroundEvent::Progress(_)
-                | BackgroundEvent::AllFilesReported(_) => {}
+                BackgroundEvent::AllFilesReported(number) => mark_reported(&mut running, number),
+                BackgroundEvent::Transfer(_) | BackgroundEvent::Hashing(_) | BackgroundEvent::Progress(_) => {}
             }
         }
         // Those still in the list have not reported their end: at least name the command that resumes them.
-        said.extend(running.iter().map(RunningFetch::resume_hint));
+        said.extend(resume_hints(&running));
         said
     }
 
     /// Stops all fetches without waiting. Returns lines for the user.
     pub fn abandon(self) -> Vec<String> {
         self.cancel.cancel();
-        self.running.iter().map(RunningFetch::resume_hint).collect()
+        resume_hints(&self.running).collect()
     }
 }
 
@@ -232,6 +235,24 @@ impl RunningFetch {
     fn resume_hint(&self) -> String {
         tr!("`{command}` resumes it", command = resume_command(&self.from, &self.name))
     }
+}
+
+fn mark_reported(running: &mut [RunningFetch], number: u64) {
+    let told = running.iter_mut().filter(|running| running.number == number);
+    told.for_each(|running| running.is_reported = true);
+}
+
+/// Returns the commands that resume the fetches which lost something.
+fn resume_hints(running: &[RunningFetch]) -> impl Iterator<Item = String> {
+    running.iter().filter(|running| !running.is_reported).map(RunningFetch::resume_hint)
+}
+
+/// What is left to do when a fetch is over.
+struct FetchEnd {
+    /// The event to send after [`BackgroundEvent::Ended`].
+    last_word: Option<BackgroundEvent>,
+    /// The users who are told that something of theirs arrived.
+    receipts: Option<(Runtime, Vec<UserName>)>,
 }
 
 /// Sends [`BackgroundEvent::Ended`] when dropped, even if the thread panics.
@@ -243,17 +264,19 @@ impl Drop for FetchEndGuard {
     }
 }
 
-/// Runs a fetch to its end; returns the event to send after it, if any.
+/// Runs a fetch to its end.
 fn run_fetch(
     progress: &ProgressLock,
     me: &LocalUser,
     request: &FetchRequest,
     cancel: &CancellationToken,
     tell: &mpsc::UnboundedSender<BackgroundEvent>,
-) -> Option<BackgroundEvent> {
+) -> FetchEnd {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Some(BackgroundEvent::Problem(error.to_string())),
+        Err(error) => {
+            return FetchEnd { last_word: Some(BackgroundEvent::Problem(error.to_string())), receipts: None };
+        }
     };
     let number = progress.lock().number;
     let telling = ProgressPublisher::for_fetch();
@@ -278,11 +301,11 @@ fn run_fetch(
     let ended = runtime.block_on(telling.publish_during(hears, fetch(me, request, &mut report, cancel)));
     progress.lock().end(ended.error.as_ref());
     let _ = tell.send(BackgroundEvent::Progress(number));
-    match receipts.settle(&me.profile, &request.from, &request.names) {
-        Ok(senders) => runtime.block_on(deliver_receipts(me, senders)),
-        Err(why) => tracing::error!("the sender is not told that it arrived: {why}"),
-    }
-    match ended.error {
+    // Stored now: whoever leaves the view before they are delivered has the node deliver them.
+    let settled = receipts.settle(&me.profile, &request.from, &request.names);
+    let senders = settled.inspect_err(|why| tracing::error!("the sender is not told that it arrived: {why}"));
+    let receipts = senders.ok().filter(|senders| !senders.is_empty()).map(|senders| (runtime, senders));
+    let last_word = match ended.error {
         // Each failed file was reported when it failed.
         Some(Error::SomeFailed { .. }) | None => None,
         Some(Error::Interrupted) => Some(BackgroundEvent::Interrupted(progress.lock().interruption(request))),
@@ -292,5 +315,39 @@ fn run_fetch(
             None
         }
         Some(error) => Some(BackgroundEvent::Problem(error.to_string())),
+    };
+    FetchEnd { last_word, receipts }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::profile::Profile;
+
+    fn fetches(home: &Path) -> (BackgroundFetches, mpsc::UnboundedReceiver<BackgroundEvent>) {
+        let profile = Profile::open(home).unwrap();
+        let identity = Arc::new(certs::Identity::generate().unwrap());
+        let me = LocalUser::without_tracker(profile, identity, "ana".parse().unwrap());
+        BackgroundFetches::new(me, home.join("downloads"))
+    }
+
+    #[tokio::test]
+    async fn a_fetch_whose_files_are_here_is_not_to_be_resumed() {
+        let home = tempfile::tempdir().unwrap();
+        let begin = |name: &str, number| RunningFetch {
+            number,
+            from: "bob".parse().unwrap(),
+            name: name.to_owned(),
+            cancel: CancellationToken::new(),
+            is_reported: false,
+        };
+        let (mut fetches, mut told) = fetches(home.path());
+        fetches.running = vec![begin("half.iso", 1), begin("told.iso", 2), begin("heard.iso", 3)];
+        fetches.mark_reported(2);
+        fetches.events.send(BackgroundEvent::AllFilesReported(3)).unwrap();
+        let said = fetches.shut_down(&mut told).await;
+        assert_eq!(said, ["`peer fetch bob half.iso` resumes it"]);
     }
 }
