@@ -465,8 +465,8 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 );
                 Ok(())
             }
-            BackgroundEvent::Note(text) => self.update_view(&ViewUpdate::Note(text)),
-            BackgroundEvent::Problem(text) => self.update_view(&ViewUpdate::Problem(text)),
+            BackgroundEvent::Note(text) => self.update_view(&ViewUpdate::Note(text.to_string())),
+            BackgroundEvent::Problem(text) => self.update_view(&ViewUpdate::Problem(text.to_string())),
             BackgroundEvent::Hashing(file) => self.update_view(&ViewUpdate::Hashing(file)),
             BackgroundEvent::Interrupted(broken_off) if self.exit_reason.is_some() => {
                 self.exit_notes.push(broken_off.exit_notice());

@@ -33,6 +33,7 @@ use super::progress_publisher::ProgressPublisher;
 use super::receipt_delivery::deliver_receipts;
 use super::send_intake::ReceiptObserver;
 use super::{Error, LocalUser};
+use crate::util::TranslatedText;
 
 /// Fetches at the same time; more would only share the same network link.
 const MAX_FETCHES: usize = 4;
@@ -46,9 +47,9 @@ pub enum BackgroundEvent {
     /// Progress or end of a file's transfer.
     Transfer(FileTransfer),
     /// A line for the user.
-    Note(String),
+    Note(TranslatedText),
     /// An error for the user.
-    Problem(String),
+    Problem(TranslatedText),
     /// The progress of this fetch changed.
     Progress(u64),
     /// The user stopped a fetch; its partial files are kept.
@@ -213,7 +214,7 @@ impl BackgroundFetches {
         while let Ok(told) = told.try_recv() {
             match told {
                 BackgroundEvent::Interrupted(broken_off) => said.push(broken_off.exit_notice()),
-                BackgroundEvent::Note(text) | BackgroundEvent::Problem(text) => said.push(text),
+                BackgroundEvent::Note(text) | BackgroundEvent::Problem(text) => said.push(text.to_string()),
                 BackgroundEvent::Ended(number) => running.retain(|one| one.number != number),
                 BackgroundEvent::AllFilesReported(number) => mark_reported(&mut running, number),
                 BackgroundEvent::Transfer(_) | BackgroundEvent::Hashing(_) | BackgroundEvent::Progress(_) => {}
@@ -275,7 +276,7 @@ fn run_fetch(
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return FetchEnd { last_word: Some(BackgroundEvent::Problem(error.to_string())), receipts: None };
+            return FetchEnd { last_word: Some(BackgroundEvent::Problem(TranslatedText::of(&error))), receipts: None };
         }
     };
     let number = progress.lock().number;
@@ -314,7 +315,7 @@ fn run_fetch(
             tracing::debug!("{error}");
             None
         }
-        Some(error) => Some(BackgroundEvent::Problem(error.to_string())),
+        Some(error) => Some(BackgroundEvent::Problem(TranslatedText::of(&error))),
     };
     FetchEnd { last_word, receipts }
 }

@@ -31,6 +31,11 @@ impl TranslatedText {
         self.english.is_empty()
     }
 
+    /// Returns the bytes of the text in all languages.
+    pub fn stored_len(&self) -> usize {
+        self.english.len() + self.portuguese.as_ref().map_or(0, String::len)
+    }
+
     /// Keeps the text of a value, for instance of an error.
     pub fn of(value: &impl fmt::Display) -> Self {
         Self::new(|| value.to_string())

@@ -48,8 +48,8 @@ impl PageLanguage {
         self.format(|| format_size(bytes))
     }
 
-    /// Formats a text of the program in this language, whatever that of the process is.
-    pub(super) fn format(self, text: impl FnOnce() -> String) -> String {
+    /// Formats a text of the program in this language, or several in a value, whatever that of the process is.
+    pub(super) fn format<T>(self, text: impl FnOnce() -> T) -> T {
         in_language(
             match self {
                 Self::English => Language::English,

@@ -102,7 +102,7 @@ pub(super) async fn hash_offer(
         let warning = whom.person().map(|user| file_offers::blocked_warning(&me.profile, user)).transpose()?;
         if let Some(warning) = warning.flatten() {
             // The view is gone when nobody listens.
-            let _ = tell.send(BackgroundEvent::Problem(warning));
+            let _ = tell.send(BackgroundEvent::Problem(warning.into()));
         }
         // The file is hashed for nobody alone in a room.
         let mut hashing = OfferHashProgress::new(whom.person().unwrap_or(&me.user), &paths, tell);

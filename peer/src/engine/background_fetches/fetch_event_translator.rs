@@ -11,6 +11,7 @@ use super::BackgroundEvent;
 use crate::engine::fetch::{FetchEvent, FileOutcome, FileReport};
 use crate::engine::size_format::format_size;
 use crate::engine::source_words::{silent_words, slow_words};
+use crate::util::TranslatedText;
 
 /// Translates fetch events into lines for the user.
 pub(super) struct FetchEventTranslator {
@@ -37,28 +38,27 @@ impl FetchEventTranslator {
                 }
                 self.finished(report);
             }
-            FetchEvent::AwaitingRehash { name } => {
-                self.note(tr!(
+            FetchEvent::AwaitingRehash { name } => self.note(|| {
+                tr!(
                     "{name} changed or grew at the source and is being hashed again there",
                     name = name_encoding::display_name(name)
-                ));
-            }
-            FetchEvent::SourceJoined { user } => self.note(tr!("{user} has the same and is asked as well", user)),
+                )
+            }),
+            FetchEvent::SourceJoined { user } => self.note(|| tr!("{user} has the same and is asked as well", user)),
             FetchEvent::SourceUnavailable { user, why } => {
-                self.note(tr!("{user} is not asked: {why}", user, why = safe_line(why)));
+                self.note(|| tr!("{user} is not asked: {why}", user, why = safe_line(why)));
             }
             FetchEvent::SourceLost { user, why } => {
-                self.note(tr!("{user} went offline ({why}); retrying", user, why = safe_line(why)));
+                self.note(|| tr!("{user} went offline ({why}); retrying", user, why = safe_line(why)));
             }
             FetchEvent::Silent { user, time } => {
-                self.note(tr!("{silence}; retrying", silence = silent_words(user, *time)));
+                self.note(|| tr!("{silence}; retrying", silence = silent_words(user, *time)));
             }
-            FetchEvent::Slow { user, slowdown, seeks } => self.note(slow_words(user, *slowdown, *seeks)),
-            FetchEvent::SourceReturned { user } => self.note(tr!("{user} is back", user)),
-            FetchEvent::SourceBanned { user, why } => {
-                let what = tr!("{user} {why}: fetching nothing more from {user}", user, why = safe_line(why));
-                self.send(BackgroundEvent::Problem(what));
-            }
+            FetchEvent::Slow { user, slowdown, seeks } => self.note(|| slow_words(user, *slowdown, *seeks)),
+            FetchEvent::SourceReturned { user } => self.note(|| tr!("{user} is back", user)),
+            FetchEvent::SourceBanned { user, why } => self.send(BackgroundEvent::Problem(TranslatedText::new(|| {
+                tr!("{user} {why}: fetching nothing more from {user}", user, why = safe_line(why))
+            }))),
             FetchEvent::Connecting { .. }
             | FetchEvent::Started { .. }
             | FetchEvent::Paused { .. }
@@ -76,31 +76,35 @@ impl FetchEventTranslator {
 
     fn finished(&self, report: &FileReport) {
         let name = name_encoding::display_name(&report.name).into_owned();
-        let bytes = format_size(report.size);
+        let name = &name;
+        let placed = |text: &dyn Fn() -> String| self.send(BackgroundEvent::Note(TranslatedText::new(text)));
         match &report.outcome {
-            FileOutcome::Done(path) => {
-                self.note(tr!("{name}: {bytes} fetched and verified, in {path}", name, bytes, path = path_text(path)));
-            }
-            FileOutcome::Renamed(path) => {
-                self.note(tr!(
+            FileOutcome::Done(path) => placed(&|| {
+                let bytes = format_size(report.size);
+                tr!("{name}: {bytes} fetched and verified, in {path}", name, bytes, path = path_text(path))
+            }),
+            FileOutcome::Renamed(path) => placed(&|| {
+                tr!(
                     "{name}: {bytes} fetched and verified, in {path} (the name was taken)",
                     name,
-                    bytes,
+                    bytes = format_size(report.size),
                     path = path_text(path)
-                ));
-            }
+                )
+            }),
             FileOutcome::Skipped(path) => {
-                self.note(tr!("{name} exists already: {path}", name, path = path_text(path)));
+                placed(&|| tr!("{name} exists already: {path}", name, path = path_text(path)));
             }
             FileOutcome::Streamed => {}
             // The event at the end of the fetch says it once for all files.
             FileOutcome::Aborted(_) => {}
-            FileOutcome::Failed(error) => self.send(BackgroundEvent::Problem(format!("{name}: {error}"))),
+            FileOutcome::Failed(error) => {
+                self.send(BackgroundEvent::Problem(TranslatedText::new(|| format!("{name}: {error}"))));
+            }
         }
     }
 
-    fn note(&self, text: String) {
-        self.send(BackgroundEvent::Note(text));
+    fn note(&self, text: impl Fn() -> String) {
+        self.send(BackgroundEvent::Note(TranslatedText::new(text)));
     }
 
     fn send(&self, told: BackgroundEvent) {

@@ -21,7 +21,6 @@ use crate::engine::sends::{SendRequest, begin_send, begin_sends};
 use crate::engine::share::{ShareEvent, share};
 use crate::engine::{Error, run_blocking};
 use crate::profile::Audience;
-use crate::util::TranslatedText;
 
 /// Jobs at once.
 pub(super) const MAX_JOBS: usize = 8;
@@ -63,13 +62,12 @@ pub(super) async fn run_job(seat: Arc<AccountSeat>, job: DropJob, cancel: Cancel
         },
         DropDestination::Receiver { to, text } => Box::pin(send_drop(&seat, job, to, text, &cancel)).await,
     };
-    let fields = match done {
+    seat.feed.publish("drop", || match &done {
         Ok(names) => json!({ "drop": drop, "state": "done", "names": names }),
         Err(error) => {
-            json!({ "drop": drop, "state": "failed", "code": error.kind().as_str(), "why": TranslatedText::of(&error) })
+            json!({ "drop": drop, "state": "failed", "code": error.kind().as_str(), "why": error.to_string() })
         }
-    };
-    seat.feed.publish("drop", fields);
+    });
 }
 
 async fn share_drop(
@@ -166,8 +164,8 @@ impl JobReport {
         }
         if self.told.elapsed() >= REPORT_INTERVAL {
             self.told = Instant::now();
-            let fields =
-                json!({ "drop": self.drop.text(), "state": "running", "bytes": self.bytes, "size": self.size });
+            let (drop, bytes, size) = (self.drop.text(), self.bytes, self.size);
+            let fields = || json!({ "drop": drop, "state": "running", "bytes": bytes, "size": size });
             self.seat.feed.publish("drop", fields);
         }
         if self.cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::engine::now_ms;
+use crate::util::TranslatedText;
 
 /// Kept events, and their bytes.
 const MAX_EVENTS: usize = 1024;
@@ -20,8 +21,8 @@ const MAX_BYTES: usize = 4 << 20;
 pub(in crate::web) struct FeedEvent {
     /// Its number.
     pub(in crate::web) id: u64,
-    /// The object, one line of JSON.
-    pub(in crate::web) data: Arc<str>,
+    /// The object, one line of JSON, in the language of each browser.
+    pub(in crate::web) data: Arc<TranslatedText>,
 }
 
 /// The events after a number.
@@ -62,25 +63,28 @@ impl EventFeed {
         Self { ring: Mutex::new(ring), last: watch::Sender::new(last) }
     }
 
-    /// Publishes an object of version 1 with this type.
-    pub(in crate::web) fn publish(&self, kind: &str, fields: Value) {
-        let mut object = json!({ "v": 1, "type": kind });
-        if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), fields) {
-            // A field of these names would pass for another version or type.
-            object.extend(fields.into_iter().filter(|(key, _)| !matches!(&**key, "v" | "type")));
-        }
-        self.push(&object.to_string());
+    /// Publishes an object of version 1 with this type. Its fields are made once for each language: nobody knows yet who
+    /// will read them.
+    pub(in crate::web) fn publish(&self, kind: &str, fields: impl Fn() -> Value) {
+        self.push(TranslatedText::new(|| {
+            let mut object = json!({ "v": 1, "type": kind });
+            if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), fields()) {
+                // A field of these names would pass for another version or type.
+                object.extend(fields.into_iter().filter(|(key, _)| !matches!(&**key, "v" | "type")));
+            }
+            object.to_string()
+        }));
     }
 
-    fn push(&self, data: &str) {
+    fn push(&self, data: TranslatedText) {
         let mut ring = self.ring.lock();
         ring.last += 1;
         let event = FeedEvent { id: ring.last, data: data.into() };
-        ring.bytes += event.data.len();
+        ring.bytes += event.data.stored_len();
         ring.events.push_back(event);
         while ring.events.len() > MAX_EVENTS || ring.bytes > MAX_BYTES {
             let Some(oldest) = ring.events.pop_front() else { break };
-            ring.bytes -= oldest.data.len();
+            ring.bytes -= oldest.data.stored_len();
             ring.forgotten = oldest.id;
         }
         // `send` keeps the old number while nobody watches. Under the lock, so that numbers are told in order.
@@ -112,6 +116,8 @@ impl EventFeed {
 
 #[cfg(test)]
 mod tests {
+    use localization::{Language, in_language, tr};
+
     use super::*;
 
     fn ids(page: &FeedPage) -> Vec<u64> {
@@ -126,7 +132,7 @@ mod tests {
         let feed = EventFeed::starting_at(10);
         assert_eq!(ids(&feed.after(10, 1000)), [0; 0]);
         for number in 0..5 {
-            feed.publish("message", json!({ "number": number, "v": 9, "type": "forged" }));
+            feed.publish("message", || json!({ "number": number, "v": 9, "type": "forged" }));
         }
         assert_eq!(ids(&feed.after(10, 1 << 20)), [11, 12, 13, 14, 15]);
         assert_eq!(ids(&feed.after(13, 1 << 20)), [14, 15]);
@@ -139,15 +145,27 @@ mod tests {
     }
 
     #[test]
+    fn each_browser_reads_its_language() {
+        let feed = EventFeed::starting_at(0);
+        feed.publish("problem", || json!({ "text": TranslatedText::new(|| tr!("wrong user name or password")) }));
+        let FeedPage::Events(events) = feed.after(0, 100) else { panic!() };
+        let read = |language| in_language(language, || events[0].data.to_string());
+        assert!(read(Language::English).contains("wrong user name or password"), "{}", read(Language::English));
+        let portuguese = read(Language::Portuguese);
+        assert_ne!(portuguese, read(Language::English));
+        assert_eq!(feed.ring.lock().bytes, portuguese.len() + read(Language::English).len());
+    }
+
+    #[test]
     fn what_is_kept_is_bounded_in_number_and_bytes() {
         let feed = EventFeed::starting_at(0);
         for _ in 0..MAX_EVENTS + 5 {
-            feed.publish("x", Value::Null);
+            feed.publish("x", || Value::Null);
         }
         assert_eq!(feed.after(4, 1), FeedPage::Missed(1029));
         assert_eq!(ids(&feed.after(5, 1)), [6]);
         for _ in 0..10 {
-            feed.publish("x", json!({ "text": "a".repeat(MAX_BYTES / 4) }));
+            feed.publish("x", || json!({ "text": "a".repeat(MAX_BYTES / 4) }));
         }
         assert!(feed.ring.lock().bytes <= MAX_BYTES);
         assert_eq!(ids(&feed.after(1036, usize::MAX)), [1037, 1038, 1039]);

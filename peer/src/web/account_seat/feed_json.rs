@@ -6,10 +6,9 @@ use shared::UserName;
 use crate::engine::chat::StoredMessage;
 use crate::engine::event_json::{message_json, ndjson_event};
 use crate::engine::node_event::NodeEvent;
-use crate::engine::now_ms;
 
-/// Returns the type and the fields of an event; `None` if browsers don't need it.
-pub(in crate::web) fn feed_event(event: &NodeEvent, me: &UserName) -> Option<(&'static str, Value)> {
+/// Returns the type and the fields of an event that came `now`; `None` if browsers don't need it.
+pub(in crate::web) fn feed_event(event: &NodeEvent, me: &UserName, now: i64) -> Option<(&'static str, Value)> {
     match event {
         NodeEvent::Typing { from } => return Some(("typing", json!({ "from": from }))),
         NodeEvent::Read { with } => return Some(("read", json!({ "with": with }))),
@@ -28,7 +27,7 @@ pub(in crate::web) fn feed_event(event: &NodeEvent, me: &UserName) -> Option<(&'
     };
     if let (Some((seq, at)), Some(object)) = (place, fields.as_object_mut()) {
         // An earlier release's node doesn't tell the time of storing.
-        add_place(object, seq, if at == 0 { now_ms() } else { at });
+        add_place(object, seq, if at == 0 { now } else { at });
     }
     Some((kind, fields))
 }

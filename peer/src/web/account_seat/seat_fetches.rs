@@ -10,7 +10,7 @@ use shared::ContentHash;
 use tokio::sync::mpsc;
 
 use super::fetch_budgets::FetchBudgets;
-use crate::engine::background_fetches::{BackgroundEvent, BackgroundFetches, FetchState, ProgressLock};
+use crate::engine::background_fetches::{BackgroundEvent, BackgroundFetches, FetchProgress, FetchState, ProgressLock};
 use crate::engine::chat::ConversationName;
 use crate::engine::{Error, LocalUser};
 
@@ -126,9 +126,9 @@ impl SeatFetches {
         Some((file.path.clone()?, file.hash?))
     }
 
-    /// Returns the object of a fetch.
-    pub(super) fn object(&self, number: u64) -> Option<Value> {
-        serde_json::to_value(&*self.progress(number)?.lock()).ok()
+    /// Returns the progress of a fetch at this moment.
+    pub(super) fn snapshot(&self, number: u64) -> Option<FetchProgress> {
+        Some(self.progress(number)?.lock().clone())
     }
 
     /// Marks a fetch whose files were all reported.

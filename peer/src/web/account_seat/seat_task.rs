@@ -9,11 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::AccountSeat;
 use super::feed_json::feed_event;
-use crate::engine::Error;
 use crate::engine::background_fetches::BackgroundEvent;
 use crate::engine::node_connection::{ConnectionEvent, NodeConnection};
 use crate::engine::node_event::{FileTransfer, NodeEvent};
-use crate::util::TranslatedText;
+use crate::engine::{Error, now_ms};
 
 /// Transfers that wait to be reported to the node; beyond, progress is left out.
 const MAX_REPORTS: usize = 64;
@@ -91,7 +90,7 @@ impl SeatTask {
         let rest = activity.begin_rest();
         self.is_resting = true;
         self.seat.set_node(None);
-        feed.publish("node", json!({ "connected": false }));
+        feed.publish("node", || json!({ "connected": false }));
         let wanted = {
             let activity = activity.clone();
             async move { activity.wanted(rest).await }
@@ -103,15 +102,18 @@ impl SeatTask {
         let AccountSeat { feed, me, .. } = &*self.seat;
         match event {
             // What was missed is in the history and the lists.
-            ConnectionEvent::Event(NodeEvent::EventsMissed { .. }) => feed.publish("resync", Value::Null),
+            ConnectionEvent::Event(NodeEvent::EventsMissed { .. }) => feed.publish("resync", || Value::Null),
             ConnectionEvent::Event(event) => {
-                if let Some((kind, fields)) = feed_event(&event, &me.user) {
-                    feed.publish(kind, fields);
+                // Made again for each language, at the same time.
+                let at = now_ms();
+                let fields = || feed_event(&event, &me.user, at);
+                if let Some((kind, _)) = fields() {
+                    feed.publish(kind, || fields().map_or(Value::Null, |(_, fields)| fields));
                 }
             }
             ConnectionEvent::Lost => {
                 self.seat.set_node(None);
-                feed.publish("node", json!({ "connected": false }));
+                feed.publish("node", || json!({ "connected": false }));
                 self.connection.reconnect(&self.cancel, me).await?;
             }
             ConnectionEvent::Restored => {
@@ -120,8 +122,8 @@ impl SeatTask {
                 if std::mem::take(&mut self.is_resting) {
                     self.seat.activity.end_rest();
                 }
-                feed.publish("node", json!({ "connected": true }));
-                feed.publish("resync", Value::Null);
+                feed.publish("node", || json!({ "connected": true }));
+                feed.publish("resync", || Value::Null);
             }
         }
         Ok(())
@@ -132,13 +134,13 @@ impl SeatTask {
         match event {
             // The node sends it back as an event to all views.
             BackgroundEvent::Transfer(transfer) => drop(reports.try_send(transfer)),
-            BackgroundEvent::Hashing(transfer) => feed.publish("hashing", json!(transfer)),
-            BackgroundEvent::Note(text) => feed.publish("note", json!({ "text": text })),
-            BackgroundEvent::Problem(text) => feed.publish("problem", json!({ "text": text })),
+            BackgroundEvent::Hashing(transfer) => feed.publish("hashing", || json!(transfer)),
+            BackgroundEvent::Note(text) => feed.publish("note", || json!({ "text": text })),
+            BackgroundEvent::Problem(text) => feed.publish("problem", || json!({ "text": text })),
             BackgroundEvent::Progress(number) => {
                 if !fetches.reserve_size(number) && fetches.stop(number) {
                     let words = || tr!("that is more than your share of this machine's disk: it was stopped");
-                    feed.publish("problem", json!({ "text": TranslatedText::new(words) }));
+                    feed.publish("problem", || json!({ "text": words() }));
                 }
                 self.publish_fetch(number);
             }
@@ -154,8 +156,9 @@ impl SeatTask {
     }
 
     fn publish_fetch(&self, number: u64) {
-        if let Some(object) = self.seat.fetches.object(number) {
-            self.seat.feed.publish("fetch", object);
+        let AccountSeat { feed, fetches, .. } = &*self.seat;
+        if let Some(progress) = fetches.snapshot(number) {
+            feed.publish("fetch", || json!(progress));
         }
     }
 }

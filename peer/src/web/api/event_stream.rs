@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT_LANGUAGE, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::IntoResponse;
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use super::api_request::{ApiAnswer, PageSeat};
 use crate::web::account_seat::{AccountSeat, FeedPage, OpenStream};
 use crate::web::chunk_body::{ChunkBody, ChunkSource};
 use crate::web::http_text::{LAST_EVENT_ID, header_text};
+use crate::web::page_texts::PageLanguage;
 
 /// The time after which something is sent, so that a lost connection is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -37,11 +38,13 @@ pub(super) async fn events(State(context): State<Arc<ApiContext>>, page: PageSea
     let seen = header_text(&headers, &LAST_EVENT_ID).map(|id| id.trim().parse().unwrap_or(0));
     let position = seen.unwrap_or_else(|| *last.borrow());
     let (use_of_seat, ended) = (page.seat.activity.open_stream(), page.session.ended);
+    let language = PageLanguage::preferred(header_text(&headers, &ACCEPT_LANGUAGE));
     let cursor = EventCursor {
         seat: page.seat,
         last,
         position,
         is_new: true,
+        language,
         ended,
         _permit: permit,
         _use_of_seat: use_of_seat,
@@ -58,6 +61,7 @@ struct EventCursor {
     position: u64,
     /// True until the first chunk.
     is_new: bool,
+    language: PageLanguage,
     ended: CancellationToken,
     _permit: OwnedSemaphorePermit,
     _use_of_seat: OpenStream,
@@ -78,8 +82,9 @@ impl ChunkSource for EventCursor {
                     let mut chunk = String::new();
                     for event in events {
                         self.position = event.id;
+                        let data = self.language.format(|| event.data.to_string());
                         // Writing into a text never fails.
-                        let _ = write!(chunk, "id: {}\ndata: {}\n\n", event.id, event.data);
+                        let _ = write!(chunk, "id: {}\ndata: {data}\n\n", event.id);
                     }
                     if !chunk.is_empty() {
                         return Some((chunk.into(), Some(self)));

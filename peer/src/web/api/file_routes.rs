@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::ACCEPT_LANGUAGE;
+use axum::http::{HeaderMap, StatusCode};
 use localization::tr;
 use serde::Deserialize;
 use serde_json::json;
@@ -19,8 +20,9 @@ use crate::engine::chat::ConversationName;
 use crate::engine::listed_files::list_shared_files;
 use crate::engine::tracker_search::search_files;
 use crate::web::file_tickets::DownloadTicket;
-use crate::web::http_text::percent_encoded;
+use crate::web::http_text::{header_text, percent_encoded};
 use crate::web::json_answer::json_response;
+use crate::web::page_texts::PageLanguage;
 
 /// Files of a search, unless told, and at most; files of a list, at most.
 const USUAL_FOUND: usize = 200;
@@ -86,8 +88,9 @@ pub(super) async fn list(page: PageSeat, ApiPath(of): ApiPath<String>, query: Ap
 }
 
 /// Lists the fetches, the oldest first.
-pub(super) async fn fetches(page: PageSeat) -> ApiAnswer {
-    answer(&json!({ "fetches": page.seat.fetches.list() }))
+pub(super) async fn fetches(page: PageSeat, headers: HeaderMap) -> ApiAnswer {
+    let language = PageLanguage::preferred(header_text(&headers, &ACCEPT_LANGUAGE));
+    answer(&json!({ "fetches": language.format(|| page.seat.fetches.list()) }))
 }
 
 /// Starts a fetch.
