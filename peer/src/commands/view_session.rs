@@ -465,7 +465,9 @@ impl<V: TerminalView> ViewSession<'_, V> {
                 );
                 Ok(())
             }
-            BackgroundEvent::Note(text) => self.update_view(&ViewUpdate::Note(text.to_string())),
+            BackgroundEvent::Note(text) | BackgroundEvent::FilePlaced(text) => {
+                self.update_view(&ViewUpdate::Note(text.to_string()))
+            }
             BackgroundEvent::Problem(text) => self.update_view(&ViewUpdate::Problem(text.to_string())),
             BackgroundEvent::Hashing(file) => self.update_view(&ViewUpdate::Hashing(file)),
             BackgroundEvent::Interrupted(broken_off) if self.exit_reason.is_some() => {

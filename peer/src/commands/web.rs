@@ -21,7 +21,7 @@ use crate::engine::node::NodeLifetime;
 use crate::engine::node_connection::open_node;
 use crate::profile::Access;
 use crate::sys::open_in_browser;
-use crate::web::{AccountSeat, PageServer, PageServerConfig, SeatDisk};
+use crate::web::{AccountSeat, HiddenFolder, PageServer, PageServerConfig, SeatDisk};
 
 const HELP: CommandHelp = CommandHelp {
     examples: "\
@@ -95,7 +95,7 @@ pub(super) async fn run(context: &CommandContext, args: WebArgs) -> Result<(), E
     };
     let node = open_node(&context.cancel, &me, NodeLifetime::View).await?;
     let stop = context.cancel.child_token();
-    let disk = SeatDisk { folder, quota: u64::MAX, download_quota: u64::MAX };
+    let disk = SeatDisk { folder, quota: u64::MAX, download_quota: u64::MAX, hidden: HiddenFolder::default() };
     let (seat, task) = AccountSeat::take(me, node, disk, &stop).await?;
     let serving = async {
         let server = PageServer::bind(PageServerConfig { seat, port: args.port }).await?;

@@ -48,6 +48,8 @@ pub enum BackgroundEvent {
     Transfer(FileTransfer),
     /// A line for the user.
     Note(TranslatedText),
+    /// A line for the user about a file that is here, with its place on this disk.
+    FilePlaced(TranslatedText),
     /// An error for the user.
     Problem(TranslatedText),
     /// The progress of this fetch changed.
@@ -214,7 +216,9 @@ impl BackgroundFetches {
         while let Ok(told) = told.try_recv() {
             match told {
                 BackgroundEvent::Interrupted(broken_off) => said.push(broken_off.exit_notice()),
-                BackgroundEvent::Note(text) | BackgroundEvent::Problem(text) => said.push(text.to_string()),
+                BackgroundEvent::Note(text) | BackgroundEvent::FilePlaced(text) | BackgroundEvent::Problem(text) => {
+                    said.push(text.to_string());
+                }
                 BackgroundEvent::Ended(number) => running.retain(|one| one.number != number),
                 BackgroundEvent::AllFilesReported(number) => mark_reported(&mut running, number),
                 BackgroundEvent::Transfer(_) | BackgroundEvent::Hashing(_) | BackgroundEvent::Progress(_) => {}

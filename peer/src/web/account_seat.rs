@@ -46,6 +46,7 @@ use crate::engine::dropped_files::DroppedFiles;
 use crate::engine::node::{NodeApi, NodeHandle};
 use crate::engine::node_connection::NodeConnection;
 use crate::engine::{Error, LocalUser, run_blocking};
+use crate::web::hidden_folder::HiddenFolder;
 
 /// The time for jobs to end with the seat.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,6 +62,8 @@ pub struct SeatDisk {
     pub quota: u64,
     /// Bytes of all fetched files together; `u64::MAX` for what the disk has.
     pub download_quota: u64,
+    /// The folder whose place the browser's user isn't told.
+    pub hidden: HiddenFolder,
 }
 
 /// An account at which a browser sits. Handlers hold it for as long as they answer.
@@ -103,7 +106,7 @@ impl AccountSeat {
         activity: Arc<SeatActivity>,
         cancel: &CancellationToken,
     ) -> Result<(Arc<Self>, SeatTask), Error> {
-        let SeatDisk { folder, quota, download_quota } = disk;
+        let SeatDisk { folder, quota, download_quota, hidden } = disk;
         let drops = DroppedFiles::of(me.profile.home(), quota);
         let swept = drops.clone();
         run_blocking(move || {
@@ -114,8 +117,8 @@ impl AccountSeat {
         // Its own: a seat that ends for another reason must not end whoever could cancel it.
         let cancel = cancel.child_token();
         let connection = NodeConnection::begin(&cancel, &me, node, None).await?;
-        let (fetches, told) = SeatFetches::new(me.clone(), folder, download_quota);
-        let (feed, node) = (EventFeed::default(), Mutex::new(connection.timed_api()));
+        let (fetches, told) = SeatFetches::new(me.clone(), folder, download_quota, hidden.clone());
+        let (feed, node) = (EventFeed::new(hidden), Mutex::new(connection.timed_api()));
         let (jobs, uploads) = (TaskTracker::new(), Semaphore::new(MAX_UPLOADS));
         let cancelled = cancel.clone();
         let seat = Arc::new(Self { me, feed, activity, fetches, drops, uploads, node, jobs, cancel: cancelled });

@@ -77,7 +77,7 @@ impl FetchEventTranslator {
     fn finished(&self, report: &FileReport) {
         let name = name_encoding::display_name(&report.name).into_owned();
         let name = &name;
-        let placed = |text: &dyn Fn() -> String| self.send(BackgroundEvent::Note(TranslatedText::new(text)));
+        let placed = |text: &dyn Fn() -> String| self.send(BackgroundEvent::FilePlaced(TranslatedText::new(text)));
         match &report.outcome {
             FileOutcome::Done(path) => placed(&|| {
                 let bytes = format_size(report.size);

@@ -91,6 +91,8 @@ impl DoorAccounts {
         notify: NoticeHandler,
     ) -> Result<Self, Error> {
         let lock = lock_folder(&path)?;
+        // As the profiles below it know their own place, which texts must not name.
+        let path = path.canonicalize().map_err(ProfileError::io_at(&path))?;
         let count = Arc::new(AtomicUsize::new(sweep(&path)?));
         Ok(Self {
             door: Arc::new(DoorFolder {
@@ -110,6 +112,11 @@ impl DoorAccounts {
     /// Returns the tracker of all accounts.
     pub fn tracker(&self) -> &DoorTracker {
         &self.door.tracker
+    }
+
+    /// Returns the folder of all accounts, without links in its path.
+    pub fn folder(&self) -> &Path {
+        &self.door.path
     }
 
     /// Opens the account after the tracker has checked the password. Fails with a [`DoorRefusal`]; nothing is changed then.

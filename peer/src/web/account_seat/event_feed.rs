@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::engine::now_ms;
 use crate::util::TranslatedText;
+use crate::web::hidden_folder::HiddenFolder;
 
 /// Kept events, and their bytes.
 const MAX_EVENTS: usize = 1024;
@@ -37,6 +38,7 @@ pub(in crate::web) enum FeedPage {
 /// The feed of one seat.
 #[derive(Debug)]
 pub(in crate::web) struct EventFeed {
+    hidden: HiddenFolder,
     ring: Mutex<FeedRing>,
     last: watch::Sender<u64>,
 }
@@ -50,17 +52,16 @@ struct FeedRing {
     bytes: usize,
 }
 
-impl Default for EventFeed {
-    fn default() -> Self {
-        // By the clock: a browser that knew an earlier server never takes this one's numbers for those.
-        Self::starting_at(u64::try_from(now_ms()).unwrap_or_default().saturating_mul(1000))
-    }
-}
-
 impl EventFeed {
+    /// Returns the feed of a seat, without events. Nobody hears of `hidden` by it.
+    pub(super) fn new(hidden: HiddenFolder) -> Self {
+        // By the clock: a browser that knew an earlier server never takes this one's numbers for those.
+        Self { hidden, ..Self::starting_at(u64::try_from(now_ms()).unwrap_or_default().saturating_mul(1000)) }
+    }
+
     fn starting_at(last: u64) -> Self {
         let ring = FeedRing { events: VecDeque::new(), last, forgotten: last, bytes: 0 };
-        Self { ring: Mutex::new(ring), last: watch::Sender::new(last) }
+        Self { hidden: HiddenFolder::default(), ring: Mutex::new(ring), last: watch::Sender::new(last) }
     }
 
     /// Publishes an object of version 1 with this type. Its fields are made once for each language: nobody knows yet who
@@ -72,6 +73,7 @@ impl EventFeed {
                 // A field of these names would pass for another version or type.
                 object.extend(fields.into_iter().filter(|(key, _)| !matches!(&**key, "v" | "type")));
             }
+            self.hidden.strip_value(&mut object);
             object.to_string()
         }));
     }

@@ -13,6 +13,7 @@ use super::fetch_budgets::FetchBudgets;
 use crate::engine::background_fetches::{BackgroundEvent, BackgroundFetches, FetchProgress, FetchState, ProgressLock};
 use crate::engine::chat::ConversationName;
 use crate::engine::{Error, LocalUser};
+use crate::web::hidden_folder::HiddenFolder;
 
 /// Ended fetches that are listed.
 const MAX_ENDED: usize = 100;
@@ -23,6 +24,7 @@ pub(in crate::web) struct SeatFetches {
     folder: PathBuf,
     /// Bytes of all files in the folder; `None` for what the disk has.
     quota: Option<u64>,
+    hidden: HiddenFolder,
     /// Those of fetches within the quota.
     budgets: Mutex<FetchBudgets>,
     running: Mutex<BackgroundFetches>,
@@ -31,10 +33,15 @@ pub(in crate::web) struct SeatFetches {
 
 impl SeatFetches {
     /// Returns none yet, which will go into `folder`, and the receiver of their events.
-    pub(super) fn new(me: LocalUser, folder: PathBuf, quota: u64) -> (Self, mpsc::UnboundedReceiver<BackgroundEvent>) {
+    pub(super) fn new(
+        me: LocalUser,
+        folder: PathBuf,
+        quota: u64,
+        hidden: HiddenFolder,
+    ) -> (Self, mpsc::UnboundedReceiver<BackgroundEvent>) {
         let (fetches, told) = BackgroundFetches::new(me, folder.clone());
         let (quota, budgets) = (Some(quota).filter(|quota| *quota < u64::MAX), Mutex::default());
-        (Self { folder, quota, budgets, running: Mutex::new(fetches), listed: Mutex::default() }, told)
+        (Self { folder, quota, hidden, budgets, running: Mutex::new(fetches), listed: Mutex::default() }, told)
     }
 
     /// Returns the folder into which they go.
@@ -115,7 +122,7 @@ impl SeatFetches {
 
     /// Returns the fetches, the oldest first.
     pub(in crate::web) fn list(&self) -> Vec<Value> {
-        self.listed.lock().iter().filter_map(|one| serde_json::to_value(&*one.lock()).ok()).collect()
+        self.listed.lock().iter().map(|one| self.object(&one.lock())).collect()
     }
 
     /// Returns the place of a fetched file on this disk, and its content.
@@ -129,6 +136,23 @@ impl SeatFetches {
     /// Returns the progress of a fetch at this moment.
     pub(super) fn snapshot(&self, number: u64) -> Option<FetchProgress> {
         Some(self.progress(number)?.lock().clone())
+    }
+
+    /// Returns the object of a fetch for the browser.
+    pub(super) fn object(&self, progress: &FetchProgress) -> Value {
+        let mut object = serde_json::to_value(progress).unwrap_or_default();
+        if self.hidden.is_any() {
+            // The browser gets its files by tickets.
+            let files = object.get_mut("files").and_then(Value::as_array_mut).into_iter().flatten();
+            files.filter_map(Value::as_object_mut).for_each(|file| drop(file.remove("path")));
+            self.hidden.strip_value(&mut object);
+        }
+        object
+    }
+
+    /// True if the places of fetched files are no business of the browser's.
+    pub(super) const fn hides_places(&self) -> bool {
+        self.hidden.is_any()
     }
 
     /// Marks a fetch whose files were all reported.

@@ -135,7 +135,11 @@ impl SeatTask {
             // The node sends it back as an event to all views.
             BackgroundEvent::Transfer(transfer) => drop(reports.try_send(transfer)),
             BackgroundEvent::Hashing(transfer) => feed.publish("hashing", || json!(transfer)),
-            BackgroundEvent::Note(text) => feed.publish("note", || json!({ "text": text })),
+            // The fetch's progress says that it is here.
+            BackgroundEvent::FilePlaced(_) if fetches.hides_places() => {}
+            BackgroundEvent::Note(text) | BackgroundEvent::FilePlaced(text) => {
+                feed.publish("note", || json!({ "text": text }));
+            }
             BackgroundEvent::Problem(text) => feed.publish("problem", || json!({ "text": text })),
             BackgroundEvent::Progress(number) => {
                 if !fetches.reserve_size(number) && fetches.stop(number) {
@@ -158,7 +162,7 @@ impl SeatTask {
     fn publish_fetch(&self, number: u64) {
         let AccountSeat { feed, fetches, .. } = &*self.seat;
         if let Some(progress) = fetches.snapshot(number) {
-            feed.publish("fetch", || json!(progress));
+            feed.publish("fetch", || fetches.object(&progress));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What all requests of a server of pages share.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::api_error::ApiError;
 use super::session_mode::SessionMode;
 use crate::web::account_seat::AccountSeat;
 use crate::web::file_tickets::FileTickets;
+use crate::web::hidden_folder::HiddenFolder;
 use crate::web::http_text::{cookie_value, header_text};
 use crate::web::page_session::{PageSession, PageSessions, SessionLimits};
 use crate::web::piece_body::BodyLimits;
@@ -41,6 +43,8 @@ pub(in crate::web) struct ApiContext {
     pub(in crate::web) is_encrypted: bool,
     /// The names of this machine, besides its addresses.
     pub(in crate::web) own_names: Vec<String>,
+    /// The folder whose place no browser is told.
+    pub(in crate::web) hidden: HiddenFolder,
     cookie_name: String,
 }
 
@@ -61,9 +65,15 @@ impl ApiContext {
             streams: Arc::new(Semaphore::new(streams)),
             is_encrypted,
             own_names,
+            hidden: HiddenFolder::default(),
             // Cookies ignore ports: each server of this machine has its own.
             cookie_name: format!("vizinho_page_{port}"),
         }
+    }
+
+    /// Returns the same context, from which nobody hears of this folder.
+    pub(in crate::web) fn hiding(self, folder: &Path) -> Self {
+        Self { hidden: HiddenFolder::new(folder), ..self }
     }
 
     /// Returns the scheme of the server's own addresses.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::session_mode::SessionMode;
 use crate::engine::{Error, ErrorKind};
 use crate::util::TranslatedText;
+use crate::web::hidden_folder::HiddenFolder;
 use crate::web::http_text::header_text;
 use crate::web::json_answer::json_response;
 use crate::web::page_texts::PageLanguage;
@@ -77,10 +78,16 @@ impl ApiError {
     }
 
     /// Puts the message into the browser's language, where the response is an error.
-    pub(super) fn finish(response: Response, request: &HeaderMap, mode: SessionMode) -> Response {
+    pub(super) fn finish(
+        response: Response,
+        request: &HeaderMap,
+        mode: SessionMode,
+        hidden: &HiddenFolder,
+    ) -> Response {
         let Some(Self(error)) = response.extensions().get::<Self>() else { return response };
         let language = PageLanguage::preferred(header_text(request, &ACCEPT_LANGUAGE));
-        let message = language.format(|| error.message.to_string());
+        let mut message = language.format(|| error.message.to_string());
+        hidden.strip(&mut message);
         let mut body = json!({ "error": { "code": error.code, "message": message } });
         // So that the page knows whether to ask for a password.
         if error.status == StatusCode::UNAUTHORIZED {

@@ -28,7 +28,7 @@ pub(super) async fn guard(State(context): State<Arc<ApiContext>>, request: Reque
         Some(error) => error.into_response(),
         None => next.run(request).await,
     };
-    let mut response = ApiError::finish(response, &asked, context.mode);
+    let mut response = ApiError::finish(response, &asked, context.mode, &context.hidden);
     add_common_headers(response.headers_mut(), PAGE_POLICY);
     response
 }

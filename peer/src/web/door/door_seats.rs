@@ -118,7 +118,8 @@ impl DoorSeats {
             why => why.into(),
         })?;
         let folder = download_folder(me.profile.home());
-        let disk = SeatDisk { folder, quota: UPLOAD_QUOTA, download_quota: DOWNLOAD_QUOTA };
+        let hidden = self.context.hidden.clone();
+        let disk = SeatDisk { folder, quota: UPLOAD_QUOTA, download_quota: DOWNLOAD_QUOTA, hidden };
         let (seat, task) = AccountSeat::take_at_door(me, node, disk, activity, &stop).await?;
         let seated = SeatedAccount { seat: seat.clone(), stop, ended: CancellationToken::new() };
         self.table.insert(user.clone(), seated.clone());

@@ -53,7 +53,8 @@ impl DoorServer {
         let listener = HttpListener::bind(address, PortChoice::Only(listen.port()), certificate)?;
         let listener = listener.with_limits(CONNECTIONS);
         let (port, is_encrypted) = (listener.port(), certificate.is_some());
-        let context = Arc::new(ApiContext::new(SessionMode::Door, port, is_encrypted, own_names()));
+        let context =
+            Arc::new(ApiContext::new(SessionMode::Door, port, is_encrypted, own_names()).hiding(accounts.folder()));
         Ok(Self { listener, context, accounts, stay })
     }
 
