@@ -8,10 +8,12 @@
 //! | drops | 1,000 | refused |
 //! | files of a drop | 10,000 | refused |
 //! | bytes of all, with those that running uploads announced | what the disk has and stays free; at the door the account's quota | refused |
-//! | a drop that nobody shares or sends | 24 h | removed when a seat is taken |
+//! | a drop of which nothing is shared and no send waits | 24 h after its last change | removed when a seat is taken |
 
 mod announced_uploads;
 
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -26,6 +28,8 @@ use self::announced_uploads::{AnnouncedUpload, AnnouncedUploads};
 use super::Error;
 use super::private_data::DROPS_FOLDER;
 use super::sends::accept_policy::MIN_FREE_BYTES;
+use super::share::for_each_share;
+use crate::profile::{Profile, SendState};
 use crate::sys::{FolderHandle, SpaceLimit, sync_all};
 
 const MAX_DROPS: usize = 1000;
@@ -33,7 +37,8 @@ const MAX_FILES: usize = 10_000;
 const UNUSED_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// The rest of a part's name has to fit as well.
 const PART_STEM_BYTES: usize = 200;
-/// Marks a drop that is shared or sent.
+/// Written anew when a drop is shared or sent, so that it isn't removed while it is hashed. Earlier releases remove a drop
+/// without it.
 const USED_MARK: &str = ".used";
 
 /// The mark of one drop, chosen by the page.
@@ -175,7 +180,7 @@ impl DroppedFiles {
         Ok(DropWriter { folder, file, part, name: last.to_owned(), size, written: offset, announced })
     }
 
-    /// Returns the files and folders of a complete drop, which is kept from now on.
+    /// Returns the files and folders of a complete drop, which is kept while it is shared or sent.
     ///
     /// # Errors
     /// [`DropError::Incomplete`], or a reason of the disk.
@@ -196,8 +201,9 @@ impl DroppedFiles {
         if paths.is_empty() {
             return Err(DropError::Incomplete);
         }
-        // Before the paths are given away: the mark keeps the next sweep from removing what is about to be shared.
-        File::create(root.join(USED_MARK)).map_err(|why| self.disk_error(why))?;
+        // Before the paths are given away: another process may be about to sweep.
+        let mark = File::create(root.join(USED_MARK)).and_then(|mark| mark.set_modified(SystemTime::now()));
+        mark.map_err(|why| self.disk_error(why))?;
         // A file system lists entries in any order.
         paths.sort();
         Ok(paths)
@@ -221,16 +227,26 @@ impl DroppedFiles {
         }
     }
 
-    /// Removes drops of earlier days that nobody shared or sent.
-    pub fn sweep(&self, now: SystemTime) {
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let age =
-                entry.metadata().and_then(|facts| facts.modified()).ok().and_then(|at| now.duration_since(at).ok());
-            // Of a send that is over, nothing but the mark is left.
-            let is_unused = !entry.path().join(USED_MARK).exists() || is_empty_but_mark(&entry.path());
-            if is_unused && age.is_some_and(|age| age > UNUSED_LIFE) {
-                let _ = fs::remove_dir_all(entry.path());
+    /// Removes drops of earlier days of which the profile shares nothing and no send waits; blocks. A profile that can't be
+    /// read keeps all.
+    pub fn sweep(&self, profile: &Profile, now: SystemTime) {
+        let due = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let is_due = |drop: &PathBuf| {
+            last_change(drop).and_then(|at| now.duration_since(at).ok()).is_some_and(|age| age > UNUSED_LIFE)
+        };
+        let due: Vec<PathBuf> = due.filter(is_due).collect();
+        if due.is_empty() {
+            return;
+        }
+        match used_components(profile) {
+            Ok(used) => {
+                for drop in due.iter().filter(|drop| drop.file_name().is_some_and(|name| !used.contains(name))) {
+                    if let Err(why) = fs::remove_dir_all(drop) {
+                        tracing::warn!("files that nobody shares any more stay: {why}");
+                    }
+                }
             }
+            Err(why) => tracing::warn!("files that nobody shares any more can't be told: {why}"),
         }
     }
 
@@ -327,6 +343,28 @@ impl DropWriter {
     }
 }
 
+/// Returns the time of the latest change below a folder, itself included; `None` if it can't be told.
+fn last_change(folder: &Path) -> Option<SystemTime> {
+    let times = WalkDir::new(folder).into_iter().map(|entry| entry.ok()?.metadata().ok()?.modified().ok());
+    // One that can't be looked at may be the latest.
+    times.collect::<Option<Vec<SystemTime>>>()?.into_iter().max()
+}
+
+/// Returns the names of all folders in which something is shared, or a send waits. A drop's name is random: one that is not
+/// among them is in no such path, by whatever way the path leads there.
+fn used_components(profile: &Profile) -> Result<HashSet<OsString>, Error> {
+    let mut used = HashSet::new();
+    let mut add = |path: &Path| used.extend(path.iter().map(OsStr::to_owned));
+    for audience in profile.audiences()? {
+        for_each_share(profile, &audience, "", |share| add(&share.path))?;
+    }
+    profile.share_roots()?.iter().for_each(|root| add(&root.path));
+    // Those that are over are cleared by then, or are about to be.
+    let sends = profile.sends()?.into_iter().filter(|send| send.state == SendState::Waiting);
+    sends.for_each(|send| add(&send.path));
+    Ok(used)
+}
+
 /// Returns whether a folder has nothing but the mark of a drop.
 fn is_empty_but_mark(folder: &Path) -> bool {
     let is_mark = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == USED_MARK);
@@ -352,7 +390,11 @@ fn part_name(name: &str, drop: DropId) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
+    use crate::engine::share::{ShareEvent, share, unshare};
+    use crate::profile::Audience;
 
     const DROP: DropId = DropId([7; 16]);
 
@@ -383,8 +425,6 @@ mod tests {
         let root = home.path().join("uploads").join(DROP.text());
         assert_eq!(drops.take(DROP).unwrap(), [root.join("a"), root.join("empty")]);
         assert_eq!(fs::read(root.join("a/b.txt")).unwrap(), b"abcdef");
-        drops.sweep(SystemTime::now() + UNUSED_LIFE * 2);
-        assert!(root.exists(), "it is in use");
         drops.remove(&root.join("a/b.txt"));
         assert!(!root.join("a").exists() && root.exists());
         drops.remove(&root.join("empty"));
@@ -429,9 +469,31 @@ mod tests {
         std::os::unix::fs::symlink(home.path(), root.join("link")).unwrap();
         assert!(put(&drops, "link/x", 0, 0, b"").is_err() && !home.path().join("x").exists());
         fs::remove_file(root.join("link")).unwrap();
-        drops.sweep(SystemTime::now());
+    }
+
+    #[test]
+    fn what_is_neither_shared_nor_sent_goes_after_a_day() {
+        let home = tempfile::tempdir().unwrap();
+        let profile = Profile::open(home.path()).unwrap();
+        let drops = DroppedFiles::of(profile.home(), u64::MAX);
+        let root = profile.home().join("uploads").join(DROP.text());
+        let (now, later) = (SystemTime::now(), SystemTime::now() + UNUSED_LIFE * 2);
+        put(&drops, "docs/a", 0, 1, b"x").unwrap();
+        drops.sweep(&profile, now);
         assert!(root.exists());
-        drops.sweep(SystemTime::now() + UNUSED_LIFE * 2);
+        // A job that failed, or one that is about to begin.
+        let paths = drops.take(DROP).unwrap();
+        drops.sweep(&profile, now);
+        assert!(root.exists());
+        let mut report = |_: ShareEvent<'_>| ControlFlow::Continue(());
+        share(&profile, &Audience::Everybody, &paths, None, &mut report).unwrap();
+        drops.sweep(&profile, later);
+        assert!(root.join("docs/a").exists(), "it is shared");
+        // As after `peer unshare`, or the receipt for a folder.
+        unshare(&profile, &Audience::Everybody, &["docs".to_owned()]).unwrap();
+        drops.sweep(&profile, now);
+        assert!(root.exists());
+        drops.sweep(&profile, later);
         assert!(!root.exists());
     }
 }

@@ -108,9 +108,9 @@ impl AccountSeat {
     ) -> Result<(Arc<Self>, SeatTask), Error> {
         let SeatDisk { folder, quota, download_quota, hidden } = disk;
         let drops = DroppedFiles::of(me.profile.home(), quota);
-        let swept = drops.clone();
+        let (swept, profile) = (drops.clone(), me.profile.clone());
         run_blocking(move || {
-            swept.sweep(SystemTime::now());
+            swept.sweep(&profile, SystemTime::now());
             Ok(())
         })
         .await?;
