@@ -1,5 +1,8 @@
 //! What a wish looks for: words, a hash, or a pattern.
 
+use std::iter::Peekable;
+use std::str::CharIndices;
+
 use localization::tr;
 use shared::limits::{MAX_FILE_NAME_BYTES, MAX_FIND_WORDS};
 use shared::names::name_encoding::display_name;
@@ -100,29 +103,12 @@ impl WishPattern {
 
 /// Returns the words whose beginning a pattern fixes, the longest first, as many as a search takes.
 fn fixed_words(pattern: &str) -> Vec<String> {
-    let (mut words, mut run) = (Vec::new(), String::new());
-    // Behind a wildcard a word may have begun already.
-    let mut is_open = false;
-    let mut chars = pattern.chars();
-    loop {
-        let next = chars.next();
-        match next {
-            Some(c) if !WILDCARDS.contains(&c) => run.push(c),
-            wildcard => {
-                let begun = if is_open { run.find(|c: char| !c.is_alphanumeric()).unwrap_or(run.len()) } else { 0 };
-                words.extend(search_words(&run[begun..]));
-                run.clear();
-                is_open = true;
-                let Some(wildcard) = wildcard else { break };
-                // What stands between brackets is not fixed.
-                let end = match wildcard {
-                    '[' => ']',
-                    '{' => '}',
-                    _ => continue,
-                };
-                chars.by_ref().find(|c| *c == end);
-            }
-        }
+    let mut words = Vec::new();
+    for (number, run) in literal_runs(pattern).into_iter().enumerate() {
+        // Behind a wildcard a word may have begun already.
+        let is_open = number > 0;
+        let begun = if is_open { run.find(|c: char| !c.is_alphanumeric()).unwrap_or(run.len()) } else { 0 };
+        words.extend(search_words(&run[begun..]));
     }
     // The longest words find the fewest files.
     words.sort_by_key(|word| std::cmp::Reverse(word.chars().count()));
@@ -130,8 +116,41 @@ fn fixed_words(pattern: &str) -> Vec<String> {
     words
 }
 
+/// Returns what stands before the first wildcard of a pattern, and behind each one. What stands between brackets or braces is
+/// not fixed; they are read as `globset` does, without escapes.
+fn literal_runs(pattern: &str) -> Vec<&str> {
+    let (mut runs, mut begin, mut depth) = (Vec::new(), 0, 0_usize);
+    let mut chars = pattern.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let is_fixed = depth == 0;
+        match c {
+            '*' | '?' => {}
+            '[' => skip_class(&mut chars),
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => continue,
+        }
+        if is_fixed {
+            runs.push(&pattern[begin..at]);
+        }
+        begin = chars.peek().map_or(pattern.len(), |(next, _)| *next);
+    }
+    runs.push(&pattern[begin..]);
+    runs
+}
+
+/// Passes over the rest of a class and its closing bracket.
+fn skip_class(chars: &mut Peekable<CharIndices<'_>>) {
+    chars.next_if(|(_, c)| matches!(c, '!' | '^'));
+    // A bracket in the first place is one of the class.
+    chars.next();
+    chars.find(|(_, c)| *c == ']');
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn file(name: &str) -> FoundFile {
@@ -182,10 +201,46 @@ mod tests {
         assert_eq!(fixed("a[b-d]ef-g{x,y-z}h i"), "a g i");
         assert_eq!(fixed("*x?y*"), "");
         assert_eq!(fixed("docs/**/plan*"), "docs plan");
+        assert_eq!(fixed("x{a,{b,c}}iso.txt"), "txt x");
+        assert_eq!(fixed("a[]b].c[!]d]e.f[^]]g.h"), "a c f h");
+        assert_eq!(fixed("a{[}],b}c.d"), "a d");
         for wrong in ["*", "*debian*", "[", "?", "...", "", " "] {
             assert!(WishQuery::parse(wrong).is_err(), "{wrong:?}");
         }
         let error = WishQuery::parse("*debian*").unwrap_err().to_string();
         assert!(error.contains("fixes the beginning of no word"), "{error}");
+    }
+
+    /// A pattern, and a name that it matches unless a slash is in the way.
+    fn pattern_and_name() -> impl Strategy<Value = (String, String)> {
+        let pair = |(pattern, name): (&str, &str)| (pattern.to_owned(), name.to_owned());
+        let literals = ["a", "xy", ".", "-", " ", "/", ",", "]", "!", "\\", "\u{e9}"].map(|text| (text, text));
+        let wildcards = [("?", "a"), ("?", "."), ("*", ""), ("*", "xy"), ("*", ".a"), ("**/", "a/")];
+        let classes =
+            [("[]x]", "]"), ("[]x]", "x"), ("[!]x]", "a"), ("[^]]", "a"), ("[a-x]", "b"), ("[}{,]", "}"), ("[[]", "[")];
+        let one = prop::sample::select([&literals[..], &wildcards, &classes].concat()).prop_map(pair);
+        let join = |pairs: Vec<(String, String)>| pairs.into_iter().unzip::<String, String, Vec<_>, Vec<_>>();
+        let joined = move |pairs| {
+            let (patterns, names) = join(pairs);
+            (patterns.concat(), names.concat())
+        };
+        let nested = one.prop_recursive(3, 12, 3, move |inner| {
+            let branch = prop::collection::vec(inner, 1..3).prop_map(joined);
+            (prop::collection::vec(branch, 1..3), any::<prop::sample::Index>()).prop_map(move |(branches, chosen)| {
+                let (patterns, names) = join(branches);
+                (format!("{{{}}}", patterns.join(",")), chosen.get(&names).clone())
+            })
+        });
+        prop::collection::vec(nested, 1..6).prop_map(joined)
+    }
+
+    proptest! {
+        #[test]
+        fn the_tracker_finds_whatever_a_pattern_matches((pattern, name) in pattern_and_name()) {
+            let is_wish = pattern.contains(WILDCARDS) && WishQuery::parse(&pattern).is_ok();
+            if is_wish && name.parse::<FileName>().is_ok() {
+                matches(&pattern, &name);
+            }
+        }
     }
 }
