@@ -173,8 +173,8 @@ async fn ask_prober(
             return ProberResult::TooOld;
         }
         match timeout_at(deadline, link.request(&PeerRequest::Probe { port })).await {
-            Ok(answer) => result_of(answer, &link),
-            Err(_) => ProberResult::Absent,
+            Ok(answer) => result_of(answer, link.user()),
+            Err(_) => ProberResult::Unanswered,
         }
     };
     let (result, path) = tokio::join!(looks, measure_link(&link));
@@ -183,15 +183,16 @@ async fn ask_prober(
     (ProberReport { user, result }, Some(agent), path)
 }
 
-fn result_of(answer: Result<PeerReply, StreamError>, link: &Link) -> ProberResult {
+fn result_of(answer: Result<PeerReply, StreamError>, prober: &UserName) -> ProberResult {
     match answer {
         Ok(PeerReply::Probe { ip, answered: true, .. }) => ProberResult::Reached(ip.to_canonical()),
         Ok(PeerReply::Probe { ip, .. }) => ProberResult::Unreached(ip.to_canonical()),
         Err(StreamError::Refused { code: PeerErrorCode::Busy, message }) => ProberResult::Later(message),
         Ok(_) => ProberResult::TooOld,
         Err(error) => {
-            tracing::info!("{} doesn't look: {error}", link.user());
-            ProberResult::Absent
+            // There was a link: whatever came of the request says nothing of the way.
+            tracing::info!("{prober} doesn't look: {error}");
+            ProberResult::Unanswered
         }
     }
 }
@@ -219,4 +220,21 @@ pub(super) fn path_to(to: &str, address: SocketAddr) -> Option<MeasuredPath> {
     let interface = local.map(|local| local.interface);
     let interface_mtu = interface.as_deref().and_then(sys::interface_mtu);
     Some(MeasuredPath { to: to.to_owned(), ip, sent, arrived: 0, interface, interface_mtu })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_was_linked_and_refuses_is_not_absent() {
+        let refused = |code| {
+            let answer = Err(StreamError::Refused { code, message: "not now".into() });
+            result_of(answer, &"bob".parse().unwrap())
+        };
+        assert_eq!(refused(PeerErrorCode::Busy), ProberResult::Later("not now".into()));
+        for code in [PeerErrorCode::Limit, PeerErrorCode::Internal] {
+            assert_eq!(refused(code), ProberResult::Unanswered);
+        }
+    }
 }

@@ -24,6 +24,8 @@ pub(super) enum ProberResult {
     Later(UntrustedText),
     /// Its version can't look.
     TooOld,
+    /// It was reached, and didn't look.
+    Unanswered,
     /// It can't be reached.
     Absent,
 }
@@ -77,6 +79,13 @@ impl PortFinding {
             let list = short_list(&old, MAX_NAMED);
             let text = tr!("{port}: nobody here can look from outside ({list} is older)", port, list);
             return ReportLine::note(CHECK, "nobody_can_look", text);
+        }
+        // One link is enough to know that UDP gets through.
+        let unanswered = self.names(|result| matches!(result, ProberResult::Unanswered));
+        if !unanswered.is_empty() {
+            let list = short_list(&unanswered, MAX_NAMED);
+            let text = tr!("{port}: nobody looked from outside ({list} was reached and gave no answer)", port, list);
+            return ReportLine::note(CHECK, "nobody_looked", text);
         }
         match absent.as_slice() {
             [] => {
@@ -196,5 +205,9 @@ mod tests {
         assert_eq!((one.severity, one.remedy.as_deref()), (Severity::Warning, Some("peer doctor bob")));
         let two = line(&[("bob", ProberResult::Absent), ("carol", ProberResult::Absent)], None);
         assert_eq!(two.severity, Severity::Problem);
+        for other in [ProberResult::Unanswered, ProberResult::Absent] {
+            let linked = line(&[("bob", ProberResult::Unanswered), ("carol", other)], None);
+            assert_eq!((linked.code, linked.severity), ("nobody_looked", Severity::Note));
+        }
     }
 }
