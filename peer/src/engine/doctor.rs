@@ -10,13 +10,14 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | time of an examination | 5 s | a probe that is not done counts as unanswered |
+//! | time of an examination | 5 s ([`examination_deadline`]) | a probe that is not done counts as unanswered |
 //! | peers that are asked to look from outside | 3 | not asked |
 //! | addresses of one user that are tried | those that are dialled | not tried |
 
 mod account_examination;
 mod account_findings;
 mod examination;
+mod examination_deadline;
 mod network_findings;
 mod outside_probes;
 mod path_finding;

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use localization::tr;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::account_examination::{ExaminationRequest, examine_node, load_account, look_for_damage, measure_disk};
 use super::account_findings::VersionFinding;
+use super::examination_deadline::ExaminationDeadline;
 use super::network_findings::{
     AddressFinding, BufferFinding, ContainerFinding, FirewallFinding, InterfaceFinding, OffloadFinding, TunnelFinding,
     has_ipv6,
 };
-use super::outside_probes::{ExaminedPort, OutsideProbes, look_from_outside, path_to};
+use super::outside_probes::{ExaminedPort, OutsideProbes, WIDTH_LIMIT, look_from_outside, path_to};
 use super::path_finding::{MeasuredPath, PathFinding};
 use super::port_finding::PortFinding;
 use super::report::DoctorReport;
@@ -24,8 +25,6 @@ use crate::net::path_measurement::measure_path;
 use crate::net::socket_abilities::probe_socket;
 use crate::sys::{self, FirewallManager, LocalAddress};
 
-/// Time for everything.
-const TIME_LIMIT: Duration = Duration::from_millis(4800);
 /// Time to hear announcements and to prove them.
 const DISCOVERY_LIMIT: Duration = Duration::from_millis(4500);
 /// Time to recognize the firewall.
@@ -40,7 +39,7 @@ struct NetworkExamination {
 
 /// Examines this machine. Fails with [`Error::Internal`] only.
 pub async fn examine(request: ExaminationRequest) -> Result<DoctorReport, Error> {
-    let deadline = Instant::now() + TIME_LIMIT;
+    let deadline = ExaminationDeadline::begin();
     let loading = request.clone();
     let (me, mut account) = run_blocking(move || Ok(load_account(&loading))).await?;
     let profile = me.as_ref().map(|me| me.profile.clone());
@@ -58,8 +57,8 @@ pub async fn examine(request: ExaminationRequest) -> Result<DoctorReport, Error>
             None => None,
         }
     };
-    let firewall = async { timeout(FIREWALL_LIMIT, sys::active_firewall()).await.ok().flatten() };
-    let announcements = listen_for_announcements(me.as_ref(), request.no_mdns, DISCOVERY_LIMIT);
+    let firewall = async { timeout(deadline.within(FIREWALL_LIMIT), sys::active_firewall()).await.ok().flatten() };
+    let announcements = listen_for_announcements(me.as_ref(), request.no_mdns, deadline.within(DISCOVERY_LIMIT));
     // Boxed: the future of the examination would contain both, which are large.
     let (on_disk, node, network, firewall, announcements) =
         tokio::join!(on_disk, node, Box::pin(network), firewall, Box::pin(announcements));
@@ -86,8 +85,8 @@ pub async fn examine(request: ExaminationRequest) -> Result<DoctorReport, Error>
     Ok(report)
 }
 
-async fn examine_network(me: &LocalUser, deadline: Instant) -> NetworkExamination {
-    let mut tracker = examine_tracker(me).await;
+async fn examine_network(me: &LocalUser, deadline: ExaminationDeadline) -> NetworkExamination {
+    let mut tracker = examine_tracker(me, deadline).await;
     let (present, local) = (std::mem::take(&mut tracker.present), tracker.local);
     let outside = async {
         match ExaminedPort::open(me) {
@@ -100,7 +99,7 @@ async fn examine_network(me: &LocalUser, deadline: Instant) -> NetworkExaminatio
             Err(why) => (Err(why), OutsideProbes::default()),
         }
     };
-    let to_tracker = measure_tracker(&tracker);
+    let to_tracker = measure_tracker(&tracker, deadline);
     let ((port, mut view), to_tracker) = tokio::join!(Box::pin(outside), to_tracker);
     // In front, as a line names only the first few.
     view.paths.splice(0..0, to_tracker);
@@ -108,9 +107,9 @@ async fn examine_network(me: &LocalUser, deadline: Instant) -> NetworkExaminatio
 }
 
 /// Measures the way to the tracker, if its machine answers.
-async fn measure_tracker(tracker: &TrackerExamination) -> Option<MeasuredPath> {
+async fn measure_tracker(tracker: &TrackerExamination, deadline: ExaminationDeadline) -> Option<MeasuredPath> {
     let remote = tracker.remote?;
-    let width = measure_path(remote).await?;
+    let width = timeout(deadline.within(WIDTH_LIMIT), measure_path(remote)).await.ok()??;
     let path = path_to(&tr!("the tracker"), remote)?;
     Some(MeasuredPath { sent: width.route_mtu, arrived: width.arrived, ..path })
 }

@@ -8,8 +8,9 @@ use shared::peer::{PROBE_CAPABILITY, PeerErrorCode, PeerReply, PeerRequest};
 use shared::tracker::ListedPeer;
 use shared::{UntrustedText, UserName};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
+use super::examination_deadline::ExaminationDeadline;
 use super::path_finding::MeasuredPath;
 use super::port_finding::{ProberReport, ProberResult};
 use crate::engine::peer_lookup::{candidate_from_entry, target_from_record};
@@ -26,6 +27,10 @@ const MAX_PROBERS: usize = 3;
 const DIAL_LIMIT: Duration = Duration::from_millis(2000);
 /// Time for the search of the path's MTU.
 const MTU_LIMIT: Duration = Duration::from_millis(1500);
+/// Time for the answer of a peer that looks.
+const LOOK_LIMIT: Duration = Duration::from_secs(4);
+/// Time to measure a way by ICMP errors.
+pub(super) const WIDTH_LIMIT: Duration = Duration::from_millis(3500);
 
 /// The answers of the peers that were asked.
 #[derive(Debug, Default)]
@@ -94,7 +99,7 @@ pub(super) async fn look_from_outside(
     port: &ExaminedPort,
     present: Vec<ListedPeer>,
     local: Option<SocketAddr>,
-    deadline: Instant,
+    deadline: ExaminationDeadline,
 ) -> OutsideProbes {
     let who = me.clone();
     let targets = run_blocking(move || Ok(choose_probers(&who, present, local))).await.unwrap_or_default();
@@ -155,10 +160,11 @@ async fn ask_prober(
     endpoint: &Endpoint,
     target: &DialTarget,
     port: u16,
-    deadline: Instant,
+    deadline: ExaminationDeadline,
 ) -> (ProberReport, Option<UntrustedText>, Option<MeasuredPath>) {
     let user = target.user.clone();
-    let dialed = timeout(DIAL_LIMIT, link::dial(endpoint, target, me, &[])).await;
+    let dial_limit = deadline.within(DIAL_LIMIT);
+    let dialed = timeout(dial_limit, link::dial(endpoint, target, me, &[])).await;
     let Ok(Ok(link)) = dialed else {
         let path = match dialed {
             Ok(Err(LinkError::MtuTooSmall(_))) => {
@@ -166,18 +172,21 @@ async fn ask_prober(
             }
             _ => None,
         };
-        return (ProberReport { user, result: ProberResult::Absent }, None, path);
+        // Of one who had no time to answer, nothing is known.
+        let is_late = dialed.is_err() && dial_limit < DIAL_LIMIT;
+        let result = if is_late { ProberResult::Unanswered } else { ProberResult::Absent };
+        return (ProberReport { user, result }, None, path);
     };
     let looks = async {
         if !link.has_capability(PROBE_CAPABILITY) {
             return ProberResult::TooOld;
         }
-        match timeout_at(deadline, link.request(&PeerRequest::Probe { port })).await {
+        match timeout(deadline.within(LOOK_LIMIT), link.request(&PeerRequest::Probe { port })).await {
             Ok(answer) => result_of(answer, link.user()),
             Err(_) => ProberResult::Unanswered,
         }
     };
-    let (result, path) = tokio::join!(looks, measure_link(&link));
+    let (result, path) = tokio::join!(looks, measure_link(&link, deadline));
     let agent = link.agent().clone();
     link.close(PeerErrorCode::Done);
     (ProberReport { user, result }, Some(agent), path)
@@ -197,12 +206,17 @@ fn result_of(answer: Result<PeerReply, StreamError>, prober: &UserName) -> Probe
     }
 }
 
-/// Measures the largest packets on the way to a link's other side; `None` within this machine.
-pub(super) async fn measure_link(link: &Link) -> Option<MeasuredPath> {
+/// Measures the largest packets on the way to a link's other side; `None` within this machine, and if the time is too short
+/// to find them.
+pub(super) async fn measure_link(link: &Link, deadline: ExaminationDeadline) -> Option<MeasuredPath> {
     let path = narrow_path(link.user(), link.address())?;
     let overhead = udp_overhead(path.ip);
     let wanted = u16::try_from(path.sent.saturating_sub(overhead)).unwrap_or(u16::MAX);
-    let payload = link.measure_payload(wanted, MTU_LIMIT).await;
+    let limit = deadline.within(MTU_LIMIT);
+    let payload = link.measure_payload(wanted, limit).await;
+    if payload < wanted && limit < MTU_LIMIT {
+        return None;
+    }
     Some(MeasuredPath { arrived: u32::from(payload).saturating_add(overhead).min(path.sent), ..path })
 }
 

@@ -8,6 +8,7 @@ use shared::UntrustedText;
 use shared::tracker::{AnnouncedPresence, ListPeersReply, ListPeersRequest, ListedPeer, LoginReply, TrackerRequest};
 use tokio::time::{Instant, timeout};
 
+use super::examination_deadline::ExaminationDeadline;
 use super::tracker_findings::{ClockFinding, DiscoveryFinding, TrackerFault, TrackerFinding};
 use crate::engine::{Error, ErrorKind, LocalUser, now_ms};
 use crate::net::TrackerError;
@@ -54,11 +55,11 @@ impl TrackerExamination {
 }
 
 /// Connects to the tracker, and asks for its clock and who is present. If that fails, single looks at its ports tell why.
-pub(super) async fn examine_tracker(me: &LocalUser) -> TrackerExamination {
+pub(super) async fn examine_tracker(me: &LocalUser, deadline: ExaminationDeadline) -> TrackerExamination {
     let begun = Instant::now();
     // At the same time: the looks at the ports take as long as a connection that fails.
-    let signs = read_signs(&me.tracker);
-    let connecting = timeout(CONNECT_LIMIT, me.connect_tracker());
+    let signs = read_signs(&me.tracker, deadline);
+    let connecting = timeout(deadline.within(CONNECT_LIMIT), me.connect_tracker());
     tokio::pin!(signs, connecting);
     let mut seen = None;
     let connected = loop {
@@ -68,7 +69,7 @@ pub(super) async fn examine_tracker(me: &LocalUser) -> TrackerExamination {
         }
     };
     let error = match connected {
-        Ok(Ok(connection)) => return question_tracker(me, connection, begun.elapsed()).await,
+        Ok(Ok(connection)) => return question_tracker(me, connection, begun.elapsed(), deadline).await,
         Ok(Err(error)) => Some(error),
         Err(_) => None,
     };
@@ -87,10 +88,16 @@ pub(super) async fn examine_tracker(me: &LocalUser) -> TrackerExamination {
 }
 
 /// Looks at the TCP port and the machine behind the tracker's likeliest address. Fails with the reason why it has none.
-async fn read_signs(tracker: &TrackerAddress) -> Result<(SocketAddr, PortProbeResult, HostPresence), String> {
-    let addresses = tracker.candidates().await?;
+async fn read_signs(
+    tracker: &TrackerAddress,
+    deadline: ExaminationDeadline,
+) -> Result<(SocketAddr, PortProbeResult, HostPresence), String> {
+    let resolved = timeout(deadline.within(CONNECT_LIMIT), tracker.candidates()).await;
+    let late = |_| tr!("its name is not resolved within {seconds} s", seconds = CONNECT_LIMIT.as_secs());
+    let addresses = resolved.map_err(late)??;
     let address = *addresses.first().ok_or_else(|| tr!("its name has no address"))?;
-    let (sign, host) = tokio::join!(probe_tcp_port(address, CONNECT_LIMIT), probe_host(address, HOST_LIMIT));
+    let (port_limit, host_limit) = (deadline.within(CONNECT_LIMIT), deadline.within(HOST_LIMIT));
+    let (sign, host) = tokio::join!(probe_tcp_port(address, port_limit), probe_host(address, host_limit));
     Ok((address, sign, host))
 }
 
@@ -112,12 +119,17 @@ fn other_fault(error: &Error) -> TrackerFault {
     TrackerFault::Other { why: error.to_string(), kind: error.kind() }
 }
 
-async fn question_tracker(me: &LocalUser, mut connection: TrackerConnection, took: Duration) -> TrackerExamination {
+async fn question_tracker(
+    me: &LocalUser,
+    mut connection: TrackerConnection,
+    took: Duration,
+    deadline: ExaminationDeadline,
+) -> TrackerExamination {
     let (remote, local) = (Some(connection.remote()), Some(connection.local()));
     let before = now_ms();
     // Without a port, RESUME only authenticates: the presence of a running node stays.
     let resume = TrackerRequest::Resume(AnnouncedPresence::default());
-    let reply = match connection.call_within::<LoginReply>(REPLY_LIMIT, &resume).await {
+    let reply = match connection.call_within::<LoginReply>(deadline.within(REPLY_LIMIT), &resume).await {
         Ok(reply) => reply,
         Err(TrackerError::Refused { refusal, .. })
             if refusal.code == shared::tracker::TrackerErrorCode::NotLoggedIn =>
@@ -141,7 +153,8 @@ async fn question_tracker(me: &LocalUser, mut connection: TrackerConnection, too
     let theirs = reply.now_ms.map(|theirs| i64::try_from(theirs).unwrap_or(i64::MAX));
     let clock = theirs.map_or(ClockFinding::Untold, |theirs| ClockFinding::compare(before, theirs, after));
     let wanted = ListPeersRequest { with_files: Some(false), limit: Some(MAX_LISTED), ..ListPeersRequest::default() };
-    let listed = connection.call_within::<ListPeersReply>(REPLY_LIMIT, &TrackerRequest::ListPeers(wanted)).await;
+    let (limit, wanted) = (deadline.within(REPLY_LIMIT), TrackerRequest::ListPeers(wanted));
+    let listed = connection.call_within::<ListPeersReply>(limit, &wanted).await;
     let present = listed.map_or_else(|_| Vec::new(), |listed| listed.peers.into_iter().take(MAX_LISTED).collect());
     TrackerExamination {
         finding: TrackerFinding::Reached { address: me.tracker.to_string(), took },

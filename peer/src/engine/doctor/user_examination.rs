@@ -9,7 +9,8 @@ use shared::tracker::{ListPeersReply, ListPeersRequest, ListedPeer, TrackerReque
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::outside_probes::{measure_link, narrow_path, path_to};
+use super::examination_deadline::ExaminationDeadline;
+use super::outside_probes::{WIDTH_LIMIT, measure_link, narrow_path, path_to};
 use super::path_finding::{MeasuredPath, PathFinding};
 use super::report::DoctorReport;
 use super::user_findings::{
@@ -39,6 +40,7 @@ struct UserLookup {
 
 /// Examines the way to `user`. Fails with [`Error::Internal`], or [`Error::Profile`] if the profile can't be read.
 pub async fn examine_user(me: &LocalUser, user: &UserName) -> Result<DoctorReport, Error> {
+    let deadline = ExaminationDeadline::begin();
     let (profile, whom) = (me.profile.clone(), user.clone());
     let (record, waiting) = run_blocking(move || {
         let waiting =
@@ -55,10 +57,10 @@ pub async fn examine_user(me: &LocalUser, user: &UserName) -> Result<DoctorRepor
     .await?;
     let mut report = DoctorReport::default();
     report.push(&record);
-    let UserLookup { presence, target, is_recorded } = find_user(me, user).await?;
+    let UserLookup { presence, target, is_recorded } = find_user(me, user, deadline).await?;
     report.push(&presence);
     if let Some(target) = target {
-        examine_target(me, &target, is_recorded, &mut report).await?;
+        examine_target(me, &target, is_recorded, deadline, &mut report).await?;
     }
     if waiting > 0 {
         report.push(&OutboxFinding { waiting });
@@ -67,8 +69,8 @@ pub async fn examine_user(me: &LocalUser, user: &UserName) -> Result<DoctorRepor
 }
 
 /// Asks the tracker where the user is; without it, and for one who is offline, the record tells.
-async fn find_user(me: &LocalUser, user: &UserName) -> Result<UserLookup, Error> {
-    let asked = timeout(TRACKER_LIMIT, ask_tracker(me, user)).await;
+async fn find_user(me: &LocalUser, user: &UserName, deadline: ExaminationDeadline) -> Result<UserLookup, Error> {
+    let asked = timeout(deadline.within(TRACKER_LIMIT), ask_tracker(me, user)).await;
     let (presence, target) = match asked {
         Ok(Ok((entry, local))) => {
             let (who, entry) = (me.clone(), entry);
@@ -117,24 +119,33 @@ async fn examine_target(
     me: &LocalUser,
     target: &DialTarget,
     is_recorded: bool,
+    deadline: ExaminationDeadline,
     report: &mut DoctorReport,
 ) -> Result<(), Error> {
     let endpoint = Endpoint::client(&me.identity, None).map_err(|why| Error::link(&target.user, why))?;
-    let linking = timeout(HANDSHAKE_LIMIT, link::dial(&endpoint, target, &me.user, &[]));
+    let linking = timeout(deadline.within(HANDSHAKE_LIMIT), link::dial(&endpoint, target, &me.user, &[]));
     let first = target.observed.or_else(|| target.addresses.first().copied());
     let width = async {
         match first {
-            Some(address) => measure_path(address).await,
+            Some(address) => timeout(deadline.within(WIDTH_LIMIT), measure_path(address)).await.ok().flatten(),
             None => None,
         }
     };
-    let (addresses, linked, width) = tokio::join!(try_addresses(&endpoint, target, is_recorded), linking, width);
+    let trying = try_addresses(&endpoint, target, is_recorded, deadline);
+    // Measured as soon as it is there: the looks by ICMP errors take as long as the handshakes.
+    let linking = async {
+        let linked = linking.await;
+        let path = match &linked {
+            Ok(Ok(link)) => measure_link(link, deadline).await,
+            _ => None,
+        };
+        (linked, path)
+    };
+    let (addresses, (linked, path), width) = tokio::join!(trying, linking, width);
     addresses.iter().for_each(|address| report.push(address));
     let user = target.user.clone();
-    let mut path = None;
     let link = match linked {
         Ok(Ok(link)) => {
-            path = measure_link(&link).await;
             let finding = linked_finding(&link);
             link.close(PeerErrorCode::Done);
             finding
@@ -167,8 +178,14 @@ fn linked_finding(link: &Link) -> LinkFinding {
 }
 
 /// Tries each address by itself, all at the same time.
-async fn try_addresses(endpoint: &Endpoint, target: &DialTarget, is_recorded: bool) -> Vec<UserAddressFinding> {
+async fn try_addresses(
+    endpoint: &Endpoint,
+    target: &DialTarget,
+    is_recorded: bool,
+    deadline: ExaminationDeadline,
+) -> Vec<UserAddressFinding> {
     let mut tries = JoinSet::new();
+    let (handshake_limit, sign_limit) = (deadline.within(HANDSHAKE_LIMIT), deadline.within(SIGN_LIMIT));
     for (position, address) in target.addresses.iter().copied().enumerate() {
         let origin = match Some(address) == target.observed {
             true => AddressOrigin::Observed,
@@ -179,12 +196,12 @@ async fn try_addresses(endpoint: &Endpoint, target: &DialTarget, is_recorded: bo
         tries.spawn(async move {
             let begun = Instant::now();
             let handshake = async {
-                let answered = probe_address(&endpoint, address, key, HANDSHAKE_LIMIT).await;
+                let answered = probe_address(&endpoint, address, key, handshake_limit).await;
                 (answered, begun.elapsed())
             };
             // An answered handshake needs no signs, but they run beside it: together they would take too long.
             let ((answered, elapsed), sign, host) =
-                tokio::join!(handshake, probe_udp_port(address, SIGN_LIMIT), probe_host(address, SIGN_LIMIT));
+                tokio::join!(handshake, probe_udp_port(address, sign_limit), probe_host(address, sign_limit));
             let (took, handshake) = match answered {
                 Ok(took) => (took, HandshakeOutcome::Answered),
                 Err(LinkError::OtherKey { .. }) => (elapsed, HandshakeOutcome::OtherKey),
