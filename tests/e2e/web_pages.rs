@@ -5,69 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use tests::door::{self, Door};
 use tests::files::{self, assert_content, assert_same};
-use tests::page::Page;
-use tests::{Browser, Lab, Process, User, make_room, poll_until};
-
-/// A browser with the page of a user, and the server of that page.
-struct OpenPage {
-    browser: Browser,
-    web: Process,
-}
-
-/// Opens the page of a user; `None` where there is no browser.
-#[track_caller]
-fn open_page(lab: &Lab, user: &User<'_>, language: &str) -> Option<OpenPage> {
-    let folder = lab.empty_folder(format!("{}-browser", user.name()));
-    let Some(browser) = Browser::start(&folder, language) else {
-        println!("skipped: there is no chromium with chromedriver");
-        return None;
-    };
-    let downloads = lab.empty_folder(format!("{}-downloads", user.name()));
-    let web = user.peer(["--json", "web", "--no-open", "--folder"]).arg(downloads).start();
-    browser.open(&Page::address(&web));
-    browser.wait_for("return document.querySelector('.sidebar .own-name')?.innerText !== undefined");
-    Some(OpenPage { browser, web })
-}
-
-impl OpenPage {
-    /// Goes to a place of the page, and waits until a selector finds something there.
-    #[track_caller]
-    fn go(&self, place: &str, selector: &str) {
-        self.browser.run(&format!("location.hash = '#/{place}'"));
-        self.browser.wait_for(&format!("return document.querySelector({}) !== null", json!(selector)));
-    }
-
-    /// Waits until the text of what a selector finds has these words.
-    #[track_caller]
-    fn shows(&self, selector: &str, words: &str) {
-        let (selector, words) = (json!(selector), json!(words));
-        self.browser.wait_for(&format!(
-            "return [...document.querySelectorAll({selector})].some((element) => element.innerText.includes({words}))"
-        ));
-    }
-
-    /// Writes in the open conversation.
-    #[track_caller]
-    fn write(&self, text: &str) {
-        self.browser.type_into(".composer textarea", text);
-        self.browser.press(&["Enter"]);
-        self.shows(".message", text);
-    }
-}
-
-/// A script that drops files on what a selector finds: each a name and a text.
-fn drop_script(selector: &str, dropped: &[(&str, &str)]) -> String {
-    format!(
-        "const transfer = new DataTransfer();
-         for (const [name, text] of {}) transfer.items.add(new File([text], name));
-         for (const name of ['dragenter', 'dragover', 'drop']) {{
-           document.querySelector({}).dispatchEvent(
-             new DragEvent(name, {{ dataTransfer: transfer, bubbles: true, cancelable: true }}));
-         }}",
-        json!(dropped),
-        json!(selector)
-    )
-}
+use tests::open_page::OpenPage;
+use tests::{Browser, Lab, make_room, poll_until};
 
 #[test]
 fn two_pages_and_two_terminals_share_a_conversation() {
@@ -75,8 +14,8 @@ fn two_pages_and_two_terminals_share_a_conversation() {
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     alice.accept(["bob"]);
     bob.accept(["alice"]);
-    let Some(hers) = open_page(&lab, &alice, "en") else { return };
-    let his = open_page(&lab, &bob, "pt-BR").expect("there is a browser");
+    let Some(hers) = OpenPage::open(&lab, &alice, "en") else { return };
+    let his = OpenPage::open(&lab, &bob, "pt-BR").expect("there is a browser");
     let her_terminal = alice.peer(["chat", "bob"]).in_terminal(80, 24);
     let mut his_terminal = bob.peer(["chat", "alice"]).in_terminal(80, 24);
     hers.go("chats/bob", ".composer textarea");
@@ -111,7 +50,7 @@ fn a_room_counts_who_has_a_message() {
     let (alice, bob, carol) = (lab.user("alice"), lab.user("bob"), lab.user("carol"));
     make_room(&[&alice, &bob, &carol]);
     let his = bob.serve();
-    let Some(page) = open_page(&lab, &alice, "en") else { return };
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
     page.shows(".sidebar .row", "#lab");
     page.go("chats/%23lab", ".composer textarea");
     page.write("who is here?");
@@ -133,7 +72,7 @@ fn a_stranger_is_accepted_on_the_page() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     let _his = bob.serve();
-    let Some(page) = open_page(&lab, &alice, "en") else { return };
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
     bob.peer(["chat", "alice", "may I?"]).run().exits(0);
     page.shows(".sidebar .row", "wants to talk");
     page.browser.wait_for("return document.title === '(2) Vizinho' || document.title === '(1) Vizinho'");
@@ -152,7 +91,7 @@ fn a_file_is_fetched_with_its_bar() {
     bob.share([&film]);
     // Slow enough that the bar is seen on its way.
     let his = bob.peer(["serve", "--limit", "1M"]).start();
-    let Some(page) = open_page(&lab, &alice, "en") else { return };
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
     page.shows(".sidebar .row", "bob");
     page.go("files/bob", ".file-row button");
     page.shows(".list-status", "1 file");
@@ -178,10 +117,10 @@ fn dropped_files_arrive_at_a_terminal() {
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     bob.accept(["alice"]);
     let _his = bob.serve();
-    let Some(page) = open_page(&lab, &alice, "en") else { return };
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
     page.go("chats/bob", ".composer textarea");
     let dropped = [("notes.txt", "what was said"), ("empty", "")];
-    page.browser.run(&drop_script(".talk", &dropped));
+    page.drop_files(".talk", &dropped);
     page.shows(".staged-sum", "Send 2 files to bob");
     page.browser.type_into(".composer textarea", "the notes");
     page.browser.press(&["Enter"]);
@@ -193,7 +132,7 @@ fn dropped_files_arrive_at_a_terminal() {
 
     // On the share pane they are for everybody.
     page.go("shares", ".drop-hint");
-    page.browser.run(&drop_script(".pane", &[("film.srt", "1")]));
+    page.drop_files(".pane", &[("film.srt", "1")]);
     page.shows(".file-row", "film.srt");
     bob.fetch("alice", ["film.srt"], &inbox).run().exits(0);
     page.browser.click("[aria-label='Stop sharing film.srt']");
@@ -208,7 +147,7 @@ fn dropped_files_arrive_at_a_terminal() {
 fn a_session_outlives_a_reload_and_ends_by_logout() {
     let lab = Lab::start();
     let alice = lab.user("alice");
-    let Some(page) = open_page(&lab, &alice, "en") else { return };
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
     assert_eq!(page.browser.run("return location.hash"), "#/", "the token is not to be seen");
     page.go("settings", ".settings");
     page.browser.run("location.reload()");
@@ -227,7 +166,7 @@ fn a_page_says_that_its_server_is_gone() {
     let lab = Lab::start();
     let (alice, bob) = (lab.user("alice"), lab.user("bob"));
     bob.accept(["alice"]);
-    let Some(page) = open_page(&lab, &alice, "en") else { return };
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
     page.go("chats/bob", ".composer textarea");
     page.web.kill();
     page.shows(".banner", "Vizinho doesn't answer.");
@@ -243,7 +182,7 @@ fn the_keyboard_reaches_everything() {
     alice.accept(["bob"]);
     bob.accept(["alice"]);
     let his = bob.serve();
-    let Some(page) = open_page(&lab, &alice, "en") else { return };
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
     page.shows(".sidebar .row", "bob");
     let keys = &page.browser;
     keys.press(&["Control", "k"]);
@@ -308,7 +247,7 @@ fn a_long_history_is_drawn_in_part() {
         tests::poll_for(Duration::from_secs(60), all_there, || "they never come".to_owned());
     }
     drop(his);
-    let Some(page) = open_page(&lab, &alice, "en") else { return };
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
     page.go("chats/bob", ".message");
     page.shows(".message", &format!("line {}.", MESSAGES - 1));
     let up = "const timeline = document.querySelector('.timeline'); timeline.scrollTop = 0;

@@ -49,6 +49,7 @@ mod module_graph;
 mod network;
 mod odd_mount;
 mod outcome;
+pub mod open_page;
 pub mod page;
 mod polling;
 mod process;
