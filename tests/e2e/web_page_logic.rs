@@ -177,3 +177,30 @@ fn places_and_folders_have_names() {
         ])
     );
 }
+
+#[test]
+fn a_file_of_a_taken_name_gets_a_number() {
+    let lab = Lab::start();
+    let Some((browser, _web)) = start(&lab) else { return };
+    let script = "
+        const file = (name, text, lastModified = 1) => ({ name, file: new File([text], 'x', { lastModified }) });
+        const names = (...drops) => drops.reduce(its.withFiles, []).map(({ name }) => name);
+        const shot = (text) => [file('image.png', text)];
+        return [
+          names(shot('a'), shot('bc'), shot('def'), shot('a')),
+          names([file('d.x/a', '1'), file('d.x/a', '22'), file('b.tar.gz', '1'), file('b.tar.gz', '22')]),
+          names([file('a. A sentence of its own', '1'), file('a. A sentence of its own', '22')]),
+          names(shot('a'), [file('image.png', 'b', 2)]),
+          ['.a', 'a/.b/c', 'a.b', 'a/b.c'].map(its.isHidden),
+        ];";
+    assert_eq!(
+        with_module(&browser, "file_names.js", script),
+        json!([
+            ["image.png", "image (1).png", "image (2).png"],
+            ["d.x/a", "d.x/a (1)", "b.tar.gz", "b.tar (1).gz"],
+            ["a. A sentence of its own", "a. A sentence of its own (1)"],
+            ["image.png", "image (1).png"],
+            [true, true, false, false],
+        ])
+    );
+}

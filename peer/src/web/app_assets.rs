@@ -15,7 +15,7 @@ macro_rules! app_files {
 const FILES: &[(&str, &[u8])] = app_files![
     "actions.js" "api_client.js" "app.css" "attention.js" "composer.js" "conversation_details.js"
     "conversation_view.js" "dialogs.js" "drop_zone.js" "elements.js" "event_reducer.js" "event_stream.js"
-    "file_tree.js" "files_view.js" "format.js" "icon.svg" "index.html" "keyboard.js"
+    "file_names.js" "file_tree.js" "files_view.js" "format.js" "icon.svg" "index.html" "keyboard.js"
     "login_view.js" "main.js" "message_list.js" "message_rows.js" "message_text.js" "name_parts.js"
     "notifier.js" "page_session.js" "people_dialogs.js" "preferences.js" "quick_switcher.js" "rate_meter.js"
     "reducer.js" "router.js" "settings_view.js" "shares_view.js" "shell.js" "sidebar.js"

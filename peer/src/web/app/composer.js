@@ -6,6 +6,7 @@
 import { cancelMessage, sendText, tellTyping } from "./actions.js";
 import { h, iconButton, icon, isTouch, reconcile, setAttribute } from "./elements.js";
 import { safeName, sizeText } from "./format.js";
+import { withFiles } from "./file_names.js";
 import { nameText } from "./name_parts.js";
 import { conversationPartner, isRoom } from "./state.js";
 import { t, tn } from "./texts.js";
@@ -184,8 +185,7 @@ function createStagedFiles(app, name, onChange) {
   return {
     element,
     add: (added) => {
-      const names = new Set(added.map((entry) => entry.name));
-      files = [...files.filter((entry) => !names.has(entry.name)), ...added];
+      files = withFiles(files, added);
       draw();
       onChange();
     },
