@@ -121,6 +121,7 @@ mod trees;
 mod view_faults;
 mod watching;
 mod web_api;
+mod web_page_faults;
 mod web_page_files;
 mod web_page_logic;
 mod web_pages;

@@ -93,6 +93,24 @@ impl Browser {
         self.command("POST", "/actions", &json!({"actions": [keyboard]}));
     }
 
+    /// Drops files and folders of this machine on what a selector finds, as a person does.
+    ///
+    /// # Panics
+    /// When there is nothing.
+    pub fn drop_paths(&self, selector: &str, paths: &[&Path]) {
+        let place = self.run(&format!(
+            "const {{ x, y, width, height }} = document.querySelector({}).getBoundingClientRect();
+             return {{ x: x + width / 2, y: y + height / 2 }}",
+            json!(selector)
+        ));
+        let data = json!({"items": [], "files": paths, "dragOperationsMask": 1});
+        for kind in ["dragEnter", "dragOver", "drop"] {
+            let params = json!({"type": kind, "x": place["x"], "y": place["y"], "data": data});
+            let command = json!({"cmd": "Input.dispatchDragEvent", "params": params});
+            self.command("POST", "/chromium/send_command", &command);
+        }
+    }
+
     /// Types a text where the focus is.
     #[track_caller]
     pub fn type_text(&self, text: &str) {

@@ -4,9 +4,10 @@
  */
 
 import { cancelMessage, sendText, tellTyping } from "./actions.js";
+import { chosenFiles } from "./drop_zone.js";
 import { h, iconButton, icon, isTouch, reconcile, setAttribute } from "./elements.js";
-import { safeName, sizeText } from "./format.js";
 import { withFiles } from "./file_names.js";
+import { safeName, sizeText } from "./format.js";
 import { nameText } from "./name_parts.js";
 import { conversationPartner, isRoom } from "./state.js";
 import { t, tn } from "./texts.js";
@@ -16,9 +17,6 @@ const TYPING_PAUSE_MS = 3000;
 const MOST_MENTIONS = 6;
 /** The bytes that a message may have. */
 const LONGEST_TEXT = 60_000;
-
-/** What was written and not sent, by conversation; it lasts as long as the page. */
-const drafts = new Map();
 
 /** @param {import("./main.js").App} app */
 export function createComposer(app, name, timeline) {
@@ -35,6 +33,7 @@ export function createComposer(app, name, timeline) {
   const hint = h("p", { class: "composer-hint", hidden: true });
   let lastTyping = 0;
 
+  const keepDraft = () => store.dispatch({ type: "draft", name, text: field.value });
   const fit = () => {
     field.style.height = "auto";
     field.style.height = `${field.scrollHeight}px`;
@@ -47,17 +46,16 @@ export function createComposer(app, name, timeline) {
     else if (text) sendText(app, name, text);
     else return;
     field.value = "";
-    drafts.delete(name);
+    keepDraft();
     // The next message is announced from its first letter on.
     lastTyping = 0;
     fit();
     mentions.close();
     await timeline.toLatest();
   }
-  field.value = drafts.get(name) ?? "";
   field.addEventListener("input", () => {
     fit();
-    drafts.set(name, field.value);
+    keepDraft();
     mentions.update();
     if (field.value.trim() && Date.now() - lastTyping > TYPING_PAUSE_MS) {
       lastTyping = Date.now();
@@ -77,10 +75,10 @@ export function createComposer(app, name, timeline) {
     const files = [...(event.clipboardData?.files ?? [])];
     if (files.length === 0) return;
     event.preventDefault();
-    staged.add(files.map((file) => ({ file, name: file.name })));
+    staged.add(chosenFiles(app, files));
   });
   picker.addEventListener("change", () => {
-    staged.add([...picker.files].map((file) => ({ file, name: file.name })));
+    staged.add(chosenFiles(app, picker.files));
     picker.value = "";
   });
   const element = h("form", { class: "composer", submit: (event) => { event.preventDefault(); submit(); } },
@@ -90,6 +88,10 @@ export function createComposer(app, name, timeline) {
     for (const control of [field, send, attach]) control.disabled = why !== "";
     hint.hidden = why === "";
     hint.replaceChildren(why);
+  }), store.watch((state) => state.drafts.get(name) ?? "", (text) => {
+    if (field.value === text) return;
+    field.value = text;
+    fit();
   })];
   requestAnimationFrame(fit);
   return { element, staged, focus: () => field.focus(), close: () => ends.forEach((end) => end()) };
@@ -124,6 +126,7 @@ function createMentions(app, name, field) {
   };
   const pick = (user) => {
     field.setRangeText(`@${user} `, start, field.selectionStart, "end");
+    field.dispatchEvent(new Event("input"));
     close();
     field.focus();
   };

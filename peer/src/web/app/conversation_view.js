@@ -38,7 +38,7 @@ export function createConversation(app, name) {
   const head = createHead(scope, name, [iconButton("search", t("search_messages"), search.toggle), mute(app, scope, name),
     h("a", { class: "icon-button", href: routeHash("files", name), title: t("files"), "aria-label": t("files") }, icon("folder")), toggle]);
   const talk = h("div", { class: "talk" }, head, requestBar(app, scope, name), search.element, timeline.element, composer.element);
-  const dropEnd = watchDrops(talk, t("drop_to_send", { name: safeName(name) }), composer.staged.add);
+  const dropEnd = watchDrops(app, talk, t("drop_to_send", { name: safeName(name) }), composer.staged.add);
   element.append(talk, details.element);
   toggleDetails(isRoom(name) && matchMedia(WIDE).matches);
   if (!isTouch()) requestAnimationFrame(composer.focus);

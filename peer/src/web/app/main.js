@@ -97,7 +97,7 @@ function createApp() {
     if (event.type === "typing") setTimeout(() => store.dispatch({ type: "typing_over", now: Date.now() }), TYPING_MS + 50);
     if (event.type === "fetch") app.followFetch(event);
     if (event.type === "node" && event.connected && !wasThere) readAll();
-    if (event.type === "resync") readAll();
+    if (event.type === "resync") catchUp();
     if (event.type === "drop") app.uploads.handleDrop(event);
     if (event.type === "problem") app.tell(event.text, { isProblem: true });
     if (event.type === "account_moved") app.closedReason = t("account_moved");
@@ -107,12 +107,17 @@ function createApp() {
 
   const readAll = () => loadLists(app).catch((why) => app.tell(why.message, { isProblem: true }));
 
+  const catchUp = () => {
+    app.uploads.handleResync();
+    return readAll();
+  };
+
   /** Opens the page of a session: lists are read once the stream of events stands. */
   app.open = (session) => {
     store.dispatch({ type: "phase", phase: "open", session });
     stream = new EventStream(api, {
       onEvent: handleEvent,
-      onResync: readAll,
+      onResync: catchUp,
       onState: (state) => store.dispatch({ type: "stream", stream: state }),
     });
     stream.run();

@@ -46,14 +46,26 @@ const REDUCERS = {
     // An answer that was lost says nothing about a message that an event told of.
     (list.some((message) => message.id === id && message.state === "sending") ? withChange(list, id, { state: "unsent", why }) : list)),
 
-  upload: (state, { upload }) =>
-    ({ ...state, uploads: withEntry(state.uploads, upload.key, { ...state.uploads.get(upload.key), ...upload }) }),
+  draft: (state, { name, text }) => ({ ...state, drafts: withEntry(state.drafts, name, text || undefined) }),
+
+  // Below what was written since.
+  words_back: (state, { name, text }) =>
+    ({ ...state, drafts: withEntry(state.drafts, name, [state.drafts.get(name), text].filter(Boolean).join("\n")) }),
+
+  upload: (state, { upload }) => ({ ...state, uploads: withEntry(state.uploads, upload.key, upload) }),
+  upload_change: reduceUploadChange,
   upload_gone: (state, { key }) => ({ ...state, uploads: withEntry(state.uploads, key, undefined) }),
 };
 
 /** Returns the state after an action. */
 export function reduce(state, action) {
   return REDUCERS[action.type](state, action);
+}
+
+/** What is told of an upload after it was removed brings nothing back. */
+function reduceUploadChange(state, { key, change }) {
+  const upload = state.uploads.get(key);
+  return upload ? { ...state, uploads: withEntry(state.uploads, key, { ...upload, ...change }) } : state;
 }
 
 /** Returns those who write still; a conversation in which nobody stopped keeps its entry. */

@@ -5,7 +5,7 @@
 
 import { loadList, removeShare } from "./actions.js";
 import { askFirst } from "./dialogs.js";
-import { watchDrops } from "./drop_zone.js";
+import { chosenFiles, watchDrops } from "./drop_zone.js";
 import { button, h, icon, iconButton, setText } from "./elements.js";
 import { matchingRows } from "./file_tree.js";
 import { paneHead } from "./files_view.js";
@@ -30,12 +30,13 @@ export function createShares(app) {
     setText(status, !shares ? t("loading") : shares.length === 0 ? t("you_share_nothing") : `${tn("file_count", shares.length)} · ${sizeText(bytes)}`);
   };
   const share = (files) => {
+    if (files.length === 0) return;
     app.uploads.share(files);
     app.tell(tn("uploading", files.length), { action: t("show"), place: "transfers" });
   };
   filter.addEventListener("input", draw);
   picker.addEventListener("change", () => {
-    share([...picker.files].map((file) => ({ file, name: file.name })));
+    share(chosenFiles(app, picker.files));
     picker.value = "";
   });
   const choose = button(t("share_files"), () => picker.click(), { class: "button primary" });
@@ -43,7 +44,7 @@ export function createShares(app) {
   const element = h("section", { class: "pane", "aria-labelledby": "pane-title" },
     paneHead(t("my_shares"), h("a", { class: "button", href: "#/files" }, t("files"))),
     drop, h("div", { class: "search-bar", role: "search" }, icon("search"), filter), status, list.element);
-  const ends = [watchDrops(element, t("drop_to_share"), share), app.store.watch((state) => state.shares, draw)];
+  const ends = [watchDrops(app, element, t("drop_to_share"), share), app.store.watch((state) => state.shares, draw)];
   app.attempt(() => loadList(app, "shares"));
   return { element, focus: () => choose.focus(), close: () => ends.forEach((end) => end()) };
 }

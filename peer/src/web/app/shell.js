@@ -96,7 +96,7 @@ function rail(app, ends) {
 }
 
 function runningTransfers({ fetches, uploads }) {
-  const isRunning = ({ state }) => ["running", "waiting", "retrying", "preparing"].includes(state);
+  const isRunning = ({ state }) => ["running", "waiting", "retrying", "uploaded", "preparing"].includes(state);
   return [...fetches.values(), ...uploads.values()].filter(isRunning).length;
 }
 

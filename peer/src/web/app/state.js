@@ -39,6 +39,7 @@
  * @property {object[]} sends
  * @property {object[]|null} shares
  * @property {Map<string, Upload>} uploads
+ * @property {Map<string, string>} drafts - What was written and not sent, by conversation.
  * @property {{theme: string, density: string, notifications: boolean, sounds: boolean}} preferences
  */
 
@@ -71,6 +72,7 @@ export function initialState(route, preferences) {
     sends: [],
     shares: null,
     uploads: new Map(),
+    drafts: new Map(),
     preferences,
   };
 }

@@ -100,12 +100,22 @@ function fetchTools(app, fetch) {
   return [iconButton("play", t("go_on_named", { name: safeName(fetch.name) }), () => startFetch(app, fetch.from, fetch.name))];
 }
 
+/** Draws the buttons of a row if they are others than before: one that is replaced while it is pressed does nothing. */
+function drawTools({ parts: { tools } }, mode, create) {
+  if (tools.dataset.mode === mode) return;
+  tools.dataset.mode = mode;
+  tools.replaceChildren(...create());
+}
+
+/** The states in which an upload can be cancelled: later the node has the whole drop. */
+const CANCELLABLE = new Set(["waiting", "running", "retrying", "uploaded"]);
+
 function uploadRows(app, rates) {
   const update = (element, upload) => {
     showProgress(element, rates, `upload ${upload.key}`, { ...upload, bytes: upload.sent });
-    const isOver = upload.state === "done" || upload.state === "failed";
-    setText(element.parts.tools, "");
-    if (!isOver) element.parts.tools.append(iconButton("close", t("cancel_named", { name: safeName(upload.name) }), () => app.uploads.cancel(upload.key)));
+    const canCancel = CANCELLABLE.has(upload.state);
+    drawTools(element, String(canCancel), () =>
+      (canCancel ? [iconButton("close", t("cancel_named", { name: safeName(upload.name) }), () => app.uploads.cancel(upload.key))] : []));
   };
   return {
     key: (upload) => upload.key, update,
@@ -126,7 +136,7 @@ function sendRows(app) {
       send.count ? tn("have_it", send.count) : "", shortTimeText(send.at)];
     setText(parts.state, facts.filter(Boolean).join(" · "));
     const name = safeName(send.name);
-    parts.tools.replaceChildren(...(isWaiting ? [
+    drawTools(element, `${isWaiting} ${send.paused}`, () => (isWaiting ? [
       send.paused ? iconButton("play", t("go_on_named", { name }), () => changeSend(app, send.number, "resume"))
         : iconButton("pause", t("pause_named", { name }), () => changeSend(app, send.number, "pause")),
       iconButton("close", t("end_named", { name }), () => changeSend(app, send.number, "end"))] : []));

@@ -1,0 +1,107 @@
+//! The page when something goes wrong on it, or ends while other things are on their way.
+
+use serde_json::json;
+use tests::Lab;
+use tests::files::{self, assert_content};
+use tests::open_page::OpenPage;
+
+/// A script that holds the calls whose method and address match, until `release()`; and counts the uploads that begin.
+fn hold_script(method: &str, part: &str) -> String {
+    format!(
+        "const open = window.fetch;
+         const held = [];
+         window.calls = [];
+         window.fetch = async (address, options = {{}}) => {{
+           const method = options.method ?? 'GET';
+           window.calls.push(`${{method}} ${{address}}`);
+           if (method === {} && String(address).includes({})) {{
+             window.isHeld = true;
+             await new Promise((resolve) => held.push(resolve));
+           }}
+           return open(address, options);
+         }};
+         window.release = () => held.splice(0).forEach((go) => go());
+         window.puts = 0;
+         const begin = XMLHttpRequest.prototype.open;
+         XMLHttpRequest.prototype.open = function (...how) {{ window.puts += 1; return begin.apply(this, how); }};",
+        json!(method),
+        json!(part)
+    )
+}
+
+#[test]
+fn a_refused_file_takes_nothing_else_along() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.accept(["alice"]);
+    let _his = bob.serve();
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
+    page.go("chats/bob", ".composer textarea");
+    let endless = "x".repeat(300);
+    page.drop_files(".talk", &[("notes.txt", "what was said"), (".DS_Store", "?"), (&endless, "1")]);
+    page.shows(".toast", "A hidden file was left out.");
+    page.shows(".staged-sum", "Send 2 files to bob");
+    page.browser.type_into(".composer textarea", "the notes");
+    page.browser.press(&["Enter"]);
+    page.shows(".problem-toast", "can't be sent: ");
+    page.shows(".message", "notes.txt");
+    page.shows(".message", "the notes");
+    let inbox = lab.empty_folder("inbox");
+    bob.fetch("alice", ["notes.txt"], &inbox).run().exits(0);
+    assert_content(inbox.join("notes.txt"), b"what was said");
+    page.go("transfers", ".transfer");
+    let states = "return [...document.querySelectorAll('[aria-label=Uploads] .transfer-state')].map((state) => state.innerText.split(' · ')[0]).sort()";
+    page.browser.wait_for(&format!("const states = (() => {{ {states} }})(); return states.join() === 'done,failed'"));
+
+    // With nothing to send, the words come back to where they were written.
+    page.go("chats/bob", ".composer textarea");
+    page.drop_files(".talk", &[(&endless, "1")]);
+    page.browser.type_into(".composer textarea", "words of weight");
+    page.browser.press(&["Enter"]);
+    page.browser.wait_for("return document.querySelector('.composer textarea').value === 'words of weight'");
+    assert_eq!(page.browser.run("return document.querySelectorAll('.message').length"), 2);
+}
+
+#[test]
+fn a_cancelled_file_is_not_sent_and_the_others_are() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    bob.accept(["alice"]);
+    let _his = bob.serve();
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
+    page.go("chats/bob", ".composer textarea");
+    page.browser.run(&hold_script("GET", "/one.txt"));
+    page.drop_files(".talk", &[("one.txt", "1"), ("two.txt", "2"), ("three.txt", "3")]);
+    page.browser.press(&["Enter"]);
+    page.browser.wait_for("return window.isHeld");
+    page.go("transfers", "[aria-label='Cancel one.txt']");
+    page.browser.wait_for("return window.puts === 2");
+    page.browser.click("[aria-label='Cancel one.txt']");
+    page.browser.run("window.release()");
+    page.browser.wait_for("return window.calls.some((call) => call.startsWith('DELETE') && call.includes('one.txt'))");
+    page.go("chats/bob", ".message");
+    for name in ["two.txt", "three.txt"] {
+        page.shows(".message", name);
+    }
+    assert_eq!(page.browser.run("return window.puts"), 2);
+    page.go("transfers", ".transfer");
+    let uploads = page.browser.run("return document.querySelector('[aria-label=Uploads]').innerText");
+    let uploads = uploads.as_str().unwrap();
+    assert!(uploads.contains("two.txt") && !uploads.contains("one.txt") && !uploads.contains("undefined"), "{uploads}");
+}
+
+#[test]
+fn a_dropped_folder_is_sent_without_what_is_hidden() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
+    let folder = lab.empty_folder("trip");
+    files::write(folder.join("day 1/sea.txt"), "blue");
+    files::write(folder.join("day 1/.notes"), "x");
+    files::write(folder.join(".git/config"), "x");
+    page.go("shares", ".drop-hint");
+    page.browser.drop_paths(".drop-hint", &[&folder]);
+    page.shows(".toast", "2 hidden files were left out.");
+    page.shows(".file-row", "sea.txt");
+    page.shows(".list-status", "1 file");
+}
