@@ -1,9 +1,10 @@
 //! The page when something goes wrong on it, or ends while other things are on their way.
 
 use serde_json::json;
-use tests::Lab;
+use tests::door::{self, Door};
 use tests::files::{self, assert_content};
 use tests::open_page::OpenPage;
+use tests::{Browser, Lab};
 
 /// A script that holds the calls whose method and address match, until `release()`; and counts the uploads that begin.
 fn hold_script(method: &str, part: &str) -> String {
@@ -27,6 +28,76 @@ fn hold_script(method: &str, part: &str) -> String {
         json!(method),
         json!(part)
     )
+}
+
+/// Logs in on the page of a door.
+#[track_caller]
+fn log_in(browser: &Browser, user: &str) {
+    browser.wait_for("return document.querySelector('#login-user')?.offsetParent !== undefined");
+    browser.type_into("#login-user", user);
+    browser.type_into("#login-password", &door::password_of(user));
+    browser.press(&["Enter"]);
+    browser.wait_for(&format!("return document.querySelector('.sidebar .own-name')?.innerText === '{user}'"));
+}
+
+#[test]
+fn nothing_of_a_user_is_left_for_the_next() {
+    let lab = Lab::start();
+    let bob = lab.user("bob");
+    let _his = bob.serve();
+    let door = Door::open(&lab, &[]);
+    for user in ["ana", "eva"] {
+        door.new_user(user);
+        bob.accept([user]);
+    }
+    let Some(browser) = Browser::start(&lab.empty_folder("browser"), "en") else {
+        println!("skipped: there is no chromium with chromedriver");
+        return;
+    };
+    browser.open(&format!("http://127.0.0.1:{}/", door.port));
+    log_in(&browser, "ana");
+    let page = OpenPage { browser, web: door.process };
+    page.shows(".sidebar .row", "bob");
+    page.go("chats/bob", ".composer textarea");
+    bob.peer(["chat", "ana", "for ana alone"]).run().exits(0);
+    page.shows("#announcer", "for ana alone");
+    // One upload is on its way, with words, and others wait.
+    page.browser.run(&hold_script("GET", "/uploads/"));
+    page.drop_files(".talk", &[("one.txt", "1"), ("two.txt", "2"), ("three.txt", "3")]);
+    page.browser.press(&["Enter"]);
+    page.browser.wait_for("return window.isHeld");
+    page.browser.type_into(".composer textarea", "what ana thinks");
+    page.go("settings", ".settings .danger");
+    page.browser.click(".settings .danger");
+    page.browser.wait_for("return window.release === undefined && document.querySelector('#login-user') !== null");
+    log_in(&page.browser, "eva");
+    page.go("chats/bob", ".composer textarea");
+    assert_eq!(page.value_of(".composer textarea"), "");
+    assert_eq!(page.browser.run("return document.querySelector('#announcer').innerText"), "");
+    page.go("transfers", ".list-status");
+    assert_eq!(page.browser.run("return document.querySelectorAll('.transfer').length"), 0);
+    // Each of them has a page that lasts until they leave.
+    page.browser.run("location.reload()");
+    page.browser.wait_for("return document.querySelector('.sidebar .own-name')?.innerText === 'eva'");
+}
+
+#[test]
+fn an_address_with_a_token_opens_in_its_tab() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
+    page.go("settings", ".settings .danger");
+    page.browser.click(".settings .danger");
+    page.shows(".login", "peer web");
+    let other = alice.peer(["--json", "web", "--no-open"]).start();
+    let address = tests::page::Page::address(&other);
+    let (place, token) = address.split_once('#').expect("a token");
+    page.browser.open(place);
+    page.shows(".login", "peer web");
+    // As somebody does who pastes it: only what follows the mark is another one.
+    page.browser.run(&format!("location.hash = '{token}'"));
+    page.browser.wait_for("return document.querySelector('.sidebar .own-name')?.innerText === 'alice'");
+    assert_eq!(page.browser.run("return location.hash"), "#/");
 }
 
 #[test]

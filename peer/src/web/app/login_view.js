@@ -57,6 +57,7 @@ export function createLogin(app) {
     enter();
   });
   setMode(false);
+  setText(problem, app.closedReason);
   return { element: frame(h("p", { class: "login-lead" }, t("login_words")), form, h("p", { class: "hint" }, t("door_holds_key"))), focus: () => user.focus(), close: () => {} };
 }
 

@@ -37,7 +37,7 @@ import { EventStream } from "./event_stream.js";
 import { safeName } from "./format.js";
 import { watchShortcuts } from "./keyboard.js";
 import { Notifier, watchTitle } from "./notifier.js";
-import { endSession, forgetSession, openSession } from "./page_session.js";
+import { endSession, forgetSession, openSession, renewPage, takeClosingReason, watchOpenToken } from "./page_session.js";
 import { loadPreferences, watchPreferences } from "./preferences.js";
 import { reduce } from "./reducer.js";
 import { parseRoute, watchAddress } from "./router.js";
@@ -71,19 +71,22 @@ function createApp() {
   const store = new Store(reduce, initialState(parseRoute(location.hash), loadPreferences()));
   const api = new ApiClient({ unreachable: t("unreachable"), onSessionEnd: (mode) => close(mode) });
   const app = {
-    store, api, attention: new Attention(store), startedFetches: new Set(), closedReason: "", announce, ...createToasts(),
+    store, api, attention: new Attention(store), startedFetches: new Set(), closedReason: takeClosingReason(), announce, ...createToasts(),
   };
   app.uploads = new UploadQueue(app);
   const notifier = new Notifier(app);
   const readLater = createHintQueue(app);
-  let stream = null;
+  let [stream, hasServed] = [null, false];
 
   /** Leaves the session: by logout, or because the server ended it. */
   function close(mode = store.state.session?.mode) {
+    const isEnd = store.state.phase === "open";
     stream?.close();
     stream = null;
+    if (isEnd) app.uploads.stop();
     forgetSession(api);
     store.dispatch({ type: "phase", phase: mode === "door" ? "login" : "closed", mode });
+    if (isEnd) renewPage(api, app.closedReason);
   }
 
   function handleEvent(event) {
@@ -106,7 +109,6 @@ function createApp() {
   }
 
   const readAll = () => loadLists(app).catch((why) => app.tell(why.message, { isProblem: true }));
-
   const catchUp = () => {
     app.uploads.handleResync();
     return readAll();
@@ -114,6 +116,10 @@ function createApp() {
 
   /** Opens the page of a session: lists are read once the stream of events stands. */
   app.open = (session) => {
+    // One page serves one session. The secret is kept: the next page opens with it.
+    if (hasServed) return location.reload();
+    hasServed = true;
+    app.closedReason = "";
     store.dispatch({ type: "phase", phase: "open", session });
     stream = new EventStream(api, {
       onEvent: handleEvent,
@@ -170,6 +176,7 @@ async function start() {
   // After the token was taken out of the address.
   app.store.dispatch({ type: "route", route: parseRoute(location.hash) });
   watchAddress(app.store);
+  watchOpenToken();
 }
 
 start();

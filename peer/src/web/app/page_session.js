@@ -5,6 +5,8 @@
  */
 
 const SECRET = "vizinho-secret";
+/** Why the last session of this tab ended, for the page that follows it. */
+const CLOSING_REASON = "vizinho-closing-reason";
 const OPEN_TOKEN = /^#open=([\w-]+)$/;
 
 /** Returns the one-time token that the address carries, and takes it out of the address and the history. */
@@ -12,6 +14,11 @@ export function takeOpenToken() {
   const [, token = null] = location.hash.match(OPEN_TOKEN) ?? [];
   if (token !== null) history.replaceState(null, "", "#/");
   return token;
+}
+
+/** Loads the page anew when an address with a token is opened in its tab: else nothing but the hash would change. */
+export function watchOpenToken() {
+  addEventListener("hashchange", () => OPEN_TOKEN.test(location.hash) && location.reload());
 }
 
 export const storedSecret = () => sessionStorage.getItem(SECRET);
@@ -54,4 +61,22 @@ export async function endSession(api) {
 export function forgetSession(api) {
   keepSecret(null);
   api.setSecret(null);
+}
+
+/**
+ * Loads the page anew after its session, so that nothing of one person is left for the next. Where no server answers, no
+ * page would come: this one stays.
+ */
+export async function renewPage(api, reason) {
+  const isServed = await api.get("/session").then(() => true, (why) => why.status !== 0);
+  if (!isServed) return;
+  if (reason) sessionStorage.setItem(CLOSING_REASON, reason);
+  location.reload();
+}
+
+/** Returns why the session before this page ended; empty if there is nothing to say. */
+export function takeClosingReason() {
+  const reason = sessionStorage.getItem(CLOSING_REASON) ?? "";
+  sessionStorage.removeItem(CLOSING_REASON);
+  return reason;
 }
