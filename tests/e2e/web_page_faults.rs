@@ -162,6 +162,32 @@ fn a_cancelled_file_is_not_sent_and_the_others_are() {
 }
 
 #[test]
+fn a_long_text_is_refused_before_it_is_sent() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    alice.accept(["bob"]);
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
+    page.go("chats/bob", ".composer textarea");
+    let write = |letters: u64| {
+        page.browser.run(&format!(
+            "const field = document.querySelector('.composer textarea');
+             field.value = 'é'.repeat({letters});
+             field.dispatchEvent(new Event('input'));
+             field.focus()"
+        ));
+        page.browser.press(&["Enter"]);
+    };
+    write(8193);
+    page.shows(".toast", "too long");
+    let length = page.browser.run("return document.querySelector('.composer textarea').value.length");
+    assert_eq!(length, json!(8193));
+    assert_eq!(page.browser.run("return document.querySelectorAll('.message').length"), 0);
+    drop(bob);
+    write(8192);
+    page.browser.wait_for("return document.querySelector('.message:not(.ended) .message-state')?.innerText === '…'");
+}
+
+#[test]
 fn a_dropped_folder_is_sent_without_what_is_hidden() {
     let lab = Lab::start();
     let alice = lab.user("alice");

@@ -50,3 +50,14 @@ fn content_type(name: &str) -> &'static str {
         _ => "application/octet-stream",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::limits::MAX_CHAT_TEXT_BYTES;
+
+    #[test]
+    fn the_page_knows_how_long_a_message_may_be() {
+        let composer = include_str!("app/composer.js").replace('_', "");
+        assert!(composer.contains(&format!("const LONGESTTEXT = {MAX_CHAT_TEXT_BYTES};")));
+    }
+}

@@ -15,8 +15,8 @@ import { t, tn } from "./texts.js";
 /** The pause after which the other side is told again that something is being written. */
 const TYPING_PAUSE_MS = 3000;
 const MOST_MENTIONS = 6;
-/** The bytes that a message may have. */
-const LONGEST_TEXT = 60_000;
+/** The bytes of UTF-8 that a message may have: a test compares it with what nodes take. */
+const LONGEST_TEXT = 16_384;
 
 /** @param {import("./main.js").App} app */
 export function createComposer(app, name, timeline) {
