@@ -226,6 +226,11 @@ fn the_keyboard_reaches_everything() {
     page.shows(".found-row", "by keys alone");
     keys.press(&["Escape"]);
     keys.wait_for("return document.activeElement.matches('.composer textarea')");
+    // The first stop of the page leads past the lists, and nowhere else.
+    keys.run("document.querySelector('#skip').focus()");
+    keys.press(&["Enter"]);
+    keys.wait_for("return document.activeElement.matches('main')");
+    assert_eq!(keys.run("return location.hash"), "#/chats/bob");
 }
 
 #[test]

@@ -22,7 +22,13 @@ const SECTIONS = [["chats", "chat"], ["files", "folder"], ["transfers", "transfe
 /** Draws the page into its root, as the state goes on. @param {import("./main.js").App} app */
 export function drawShell(app) {
   const root = document.getElementById("app");
-  setText(document.getElementById("skip"), t("skip_to_content"));
+  const skip = document.getElementById("skip");
+  setText(skip, t("skip_to_content"));
+  // Its address would be taken for a place of the page.
+  skip.addEventListener("click", (event) => {
+    event.preventDefault();
+    document.getElementById("main")?.focus();
+  });
   let view = null;
   app.store.watch((state) => [state.phase, state.session?.mode], ([phase, mode]) => {
     if (phase === "starting") return;
