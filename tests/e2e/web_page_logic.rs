@@ -204,3 +204,40 @@ fn a_file_of_a_taken_name_gets_a_number() {
         ])
     );
 }
+
+#[test]
+fn transfers_keep_their_buttons_and_show_all_files() {
+    let lab = Lab::start();
+    let Some((browser, _web)) = start(&lab) else { return };
+    let script = "
+        return Promise.all(['store', 'state', 'reducer'].map((name) => import(`/app/${name}.js`)))
+          .then(async ([{ Store }, { initialState }, { reduce }]) => {
+            const store = new Store(reduce, { ...initialState({}, {}), session: { user: 'me', mode: 'door' } });
+            const { element } = its.createTransfers({ store, uploads: {} });
+            document.body.prepend(element);
+            const files = Array.from({ length: 70 }, (_, at) => ({ name: `${at}`, size: 1, state: 'done' }));
+            store.dispatch({ type: 'fetches', fetches: [{ number: 1, from: 'bob', name: 'docs/', bytes: 1, size: 1, state: 'done', files }] });
+            store.dispatch({ type: 'upload', upload: { key: 'k', drop: 'd', name: 'n', to: null, size: 9, sent: 0, state: 'waiting' } });
+            await null;
+            const saves = () => element.querySelectorAll('[aria-label^=Save]').length;
+            const counts = [saves()];
+            for (let more; (more = element.querySelector('.saved-files .link-button'));) {
+              counts.push(more.innerText);
+              more.click();
+              counts.push(saves(), document.activeElement.ariaLabel);
+            }
+            const cancel = element.querySelector('[aria-label^=Cancel]');
+            store.dispatch({ type: 'upload_change', key: 'k', change: { sent: 5, state: 'running' } });
+            await null;
+            counts.push(cancel.isConnected);
+            // What is told of one that was removed brings nothing back.
+            store.dispatch({ type: 'upload_gone', key: 'k' });
+            store.dispatch({ type: 'upload_change', key: 'k', change: { sent: 6, state: 'running' } });
+            counts.push(store.state.uploads.size);
+            return counts;
+          });";
+    assert_eq!(
+        with_module(&browser, "transfers_view.js", script),
+        json!([30, "Show 40 more files", 60, "Save 30", "Show 10 more files", 70, "Save 60", true, 0])
+    );
+}

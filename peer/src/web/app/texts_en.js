@@ -243,6 +243,7 @@ export const ENGLISH = {
   files_refused: ["{n} file wasn't sent.", "{n} files weren't sent."],
   file_unreadable: "the browser can't read it: it was moved or changed",
   // settings
+  show_more_files: ["Show {n} more file", "Show {n} more files"],
   appearance: "Appearance",
   theme: "Theme",
   theme_auto: "Automatic",

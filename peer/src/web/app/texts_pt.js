@@ -243,6 +243,7 @@ export const PORTUGUESE = {
   files_refused: ["{n} arquivo não foi enviado.", "{n} arquivos não foram enviados."],
   file_unreadable: "o navegador não consegue ler: foi movido ou alterado",
   // settings
+  show_more_files: ["Mostrar mais {n} arquivo", "Mostrar mais {n} arquivos"],
   appearance: "Aparência",
   theme: "Tema",
   theme_auto: "Automático",

@@ -12,8 +12,8 @@ import { WatchScope } from "./store.js";
 import { t, tn } from "./texts.js";
 import { RateMeters } from "./rate_meter.js";
 
-/** The saved files of one fetch that get a button each; a folder is saved one by one as well. */
-const MOST_SAVE_BUTTONS = 30;
+/** The files of one fetched folder that are shown, until more are asked for. */
+const SAVED_ROWS = 30;
 
 /** @param {import("./main.js").App} app */
 export function createTransfers(app) {
@@ -74,11 +74,7 @@ function showProgress({ parts }, rates, key, { bytes, size, state, why }) {
 function fetchRows(app, rates) {
   const update = (element, fetch) => {
     showProgress(element, rates, `fetch ${fetch.number}`, fetch);
-    const { tools } = element.parts;
-    const mode = `${fetch.state} ${fetch.files?.length ?? 0}`;
-    if (tools.dataset.mode === mode) return;
-    tools.dataset.mode = mode;
-    tools.replaceChildren(...fetchTools(app, fetch));
+    drawTools(element, `${fetch.state} ${fetch.files?.length ?? 0}`, () => fetchTools(app, fetch, element));
   };
   return {
     key: (fetch) => String(fetch.number), update,
@@ -90,14 +86,30 @@ function fetchRows(app, rates) {
   };
 }
 
-function fetchTools(app, fetch) {
+function fetchTools(app, fetch, element) {
+  element.querySelector(".saved-files")?.remove();
   if (fetch.state === "running") return [iconButton("pause", t("stop_named", { name: safeName(fetch.name) }), () => stopFetch(app, fetch.number))];
   if (fetch.state === "done") {
     if (app.store.state.session.mode !== "door") return [];
-    return (fetch.files ?? []).filter((file) => file.state !== "failed").slice(0, MOST_SAVE_BUTTONS)
-      .map((file) => button(t("save"), () => saveFile(app, fetch.number, file.name), { "aria-label": t("save_named", { name: safeName(file.name) }) }));
+    const files = (fetch.files ?? []).filter((file) => file.state !== "failed");
+    if (files.length > 1) element.append(h("ul", { class: "saved-files" }, savedRows(app, fetch.number, files)));
+    return files.length === 1 ? [button(t("save"), () => saveFile(app, fetch.number, files[0].name), { "aria-label": t("save_named", { name: safeName(files[0].name) }) })] : [];
   }
   return [iconButton("play", t("go_on_named", { name: safeName(fetch.name) }), () => startFetch(app, fetch.from, fetch.name))];
+}
+
+/** Creates a row for each file of a fetched folder: the first ones, and one that shows further ones. */
+function savedRows(app, number, files) {
+  const rows = files.slice(0, SAVED_ROWS).map((file) => h("li", {}, fileName(file.name), h("span", { class: "size" }, sizeText(file.size)),
+    iconButton("download", t("save_named", { name: safeName(file.name) }), () => saveFile(app, number, file.name))));
+  const rest = files.slice(SAVED_ROWS);
+  if (rest.length === 0) return rows;
+  const more = h("li", {}, button(tn("show_more_files", rest.length), () => {
+    const further = savedRows(app, number, rest);
+    more.replaceWith(...further);
+    further[0].querySelector("button").focus();
+  }, { class: "link-button" }));
+  return [...rows, more];
 }
 
 /** Draws the buttons of a row if they are others than before: one that is replaced while it is pressed does nothing. */
