@@ -173,6 +173,23 @@ fn a_browser_talks_live() {
     assert!(browser.run("return window.hit ?? null").is_null());
     assert_eq!(browser.run("return document.querySelectorAll('#talk img, #talk script, #talk b b').length"), 0);
     assert_eq!(browser.run("document.body.style.width = '320px'; return document.body.scrollWidth <= 320"), true);
+    // What is typed while a message is on its way is the next one.
+    browser.run(
+        "const open = window.fetch;
+         window.fetch = async (...call) => {
+           window.fetch = open;
+           await new Promise((resolve) => { window.release = resolve; });
+           return open(...call);
+         };",
+    );
+    browser.type_into("textarea", "one");
+    browser.click(".write button");
+    browser.wait_for("return window.release !== undefined");
+    browser.type_into("textarea", " and two");
+    browser.run("window.release()");
+    browser.wait_for("return document.querySelectorAll('.said .ours').length === 2");
+    browser.wait_for("return document.querySelector('textarea').value === 'and two'");
+    browser.run("document.querySelector('textarea').value = ''");
     // A text that is refused stays in its field.
     browser.run("document.querySelector('input[name=name]').value = 'a”b'");
     browser.type_into("textarea", "kept");

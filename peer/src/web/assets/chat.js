@@ -113,7 +113,9 @@ form.addEventListener("submit", async (event) => {
     } else {
       // The stream brings it in its place among the others.
       if (source.readyState !== EventSource.OPEN) await catchUp();
-      form.elements.text.value = "";
+      // What was typed meanwhile is the next message.
+      const typed = form.elements.text.value;
+      if (typed.startsWith(text)) form.elements.text.value = typed.slice(text.length).trimStart();
       form.elements.id.value = newId();
       tried = "";
     }
