@@ -71,3 +71,51 @@ fn a_guest_uploads_by_the_page_through_a_restart() {
     let shown = browser.run("return document.querySelector('.uploads code').innerText");
     assert!(shown.as_str().unwrap().starts_with("BLAKE3 "), "{shown}");
 }
+
+#[test]
+fn a_cancelled_upload_ends_and_a_folder_is_refused() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let _node = alice.serve();
+    let inbox = lab.join("Inbox");
+    let url = link(&alice, &["--receive", inbox.to_str().unwrap()]);
+    let Some(browser) = Browser::start(&lab.empty_folder("downloads"), "en") else {
+        println!("skipped: there is no chromium with chromedriver");
+        return;
+    };
+    browser.open(&url);
+    browser.wait_for("return document.querySelector('h1').innerText === 'Send files to alice'");
+    // Cancelled while the page waits to hear how far the file is.
+    browser.run(
+        "const open = window.fetch;
+         window.calls = [];
+         window.fetch = async (address, options = {}) => {
+           window.calls.push(options.method ?? 'GET');
+           if (!options.method && address.includes('film')) await new Promise((resolve) => { window.release = resolve; });
+           return open(address, options);
+         };
+         const begin = XMLHttpRequest.prototype.open;
+         XMLHttpRequest.prototype.open = function (...how) { window.calls.push(how[0]); return begin.apply(this, how); };",
+    );
+    let film = lab.file("film.mkv", 1000);
+    browser.type_into("#chosen", film.to_str().unwrap());
+    browser.wait_for("return window.release !== undefined");
+    browser.click(".uploads button");
+    browser.run("window.release()");
+    browser.wait_for("return window.calls.includes('DELETE')");
+    assert_eq!(browser.run("return window.calls"), serde_json::json!(["GET", "DELETE"]));
+    // A folder ends at once, and the files beside it arrive.
+    let folder = lab.empty_folder("folder");
+    files::write(folder.join("within.txt"), "x");
+    let (one, two) = (lab.file("one.txt", 10), lab.file("two.txt", 10));
+    browser.drop_paths(".drop", &[&folder, &one, &two]);
+    let states = "[...document.querySelectorAll('.uploads .state')].map((state) => state.innerText)";
+    browser.wait_for(&format!(
+        "const states = {states};
+         return states.filter((state) => state.startsWith('arrived')).length === 2
+           && states.some((state) => state.includes('is it a folder'))"
+    ));
+    let mut names = files::names_in(&inbox);
+    names.sort();
+    assert_eq!(names, ["one.txt", "two.txt"]);
+}

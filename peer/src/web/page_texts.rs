@@ -244,7 +244,7 @@ impl PageLanguage {
     }
 
     /// Returns the texts that the script of uploads shows, as attributes of its element.
-    pub(super) const fn script_texts(self) -> [(&'static str, &'static str); 8] {
+    pub(super) const fn script_texts(self) -> [(&'static str, &'static str); 9] {
         match self {
             Self::English => [
                 ("waiting", "waiting"),
@@ -254,6 +254,7 @@ impl PageLanguage {
                 ("quota", "the link takes no more than it has"),
                 ("room", "there is no room on the other side"),
                 ("refused", "this file can't be taken"),
+                ("unreadable", "your browser can't read it: is it a folder, or was it moved?"),
                 ("ended", "the link has ended"),
             ],
             Self::BrazilianPortuguese => [
@@ -264,6 +265,7 @@ impl PageLanguage {
                 ("quota", "o link não recebe mais do que já tem"),
                 ("room", "não há espaço do outro lado"),
                 ("refused", "este arquivo não pode ser recebido"),
+                ("unreadable", "o navegador não consegue ler: é uma pasta, ou foi movido?"),
                 ("ended", "o link terminou"),
             ],
         }

@@ -6,6 +6,8 @@ const drop = document.querySelector(".drop");
 const list = document.querySelector(".uploads");
 const texts = drop.dataset;
 const queue = [];
+// Those that haven't ended, by their key.
+const going = new Map();
 let running = 0;
 
 const sizes = new Intl.NumberFormat(document.documentElement.lang, { maximumSignificantDigits: 3 });
@@ -22,8 +24,10 @@ class Upload {
     // The same file after a reload is the same upload.
     this.key = `${file.size}-${file.lastModified}-${file.webkitRelativePath || file.name}`;
     this.url = `in/${encodeURIComponent(file.name)}`;
+    this.query = new URLSearchParams({ size: file.size, key: this.key });
     this.cancelled = false;
-    this.show();
+    this.aborter = new AbortController();
+    this.wake = () => {};
   }
 
   show() {
@@ -53,18 +57,24 @@ class Upload {
 
   cancel() {
     this.cancelled = true;
+    going.delete(this.key);
+    this.aborter.abort();
     this.request?.abort();
+    this.wake();
     this.row.remove();
   }
 
   async run() {
     for (let attempt = 0; !this.cancelled; attempt += 1) {
       const outcome = await this.attempt();
-      if (outcome.ended || this.cancelled) return;
+      if (this.cancelled) break;
+      if (outcome.ended) return;
       if (outcome.progress) attempt = 0;
       this.say(texts.retrying);
       await this.pause(Math.min(500 * 2 ** attempt, LONGEST_WAIT_MS));
     }
+    // What came of it so far isn't wanted.
+    await fetch(`${this.url}?${this.query}`, { method: "DELETE" }).catch(() => {});
   }
 
   // Waits, or until there is a reason to hope: the network or the person is back.
@@ -77,22 +87,29 @@ class Upload {
         resolve();
       };
       const timer = setTimeout(done, time);
+      this.wake = done;
       addEventListener("online", done);
       document.addEventListener("visibilitychange", done);
     });
   }
 
   async attempt() {
-    let answer;
+    let known;
     try {
-      const query = new URLSearchParams({ size: this.file.size, key: this.key });
-      answer = await fetch(`${this.url}?${query}`, { cache: "no-store" });
+      const answer = await fetch(`${this.url}?${this.query}`, { cache: "no-store", signal: this.aborter.signal });
+      if (!answer.ok) return this.refused(answer.status);
+      known = await answer.json();
     } catch {
       return {};
     }
-    if (!answer.ok) return this.refused(answer.status);
-    const known = await answer.json();
-    return known.hash ? this.finished(known) : this.send(known.offset);
+    if (this.cancelled) return {};
+    if (known.hash) return this.finished(known);
+    try {
+      await this.file.slice(known.offset, known.offset + 1).arrayBuffer();
+    } catch {
+      return this.refuse(texts.unreadable);
+    }
+    return this.cancelled ? {} : this.send(known.offset);
   }
 
   send(offset) {
@@ -126,7 +143,10 @@ class Upload {
   // Returns whether another attempt would end in the same way.
   refused(status) {
     const words = { 413: texts.quota, 507: texts.room, 400: texts.refused, 401: texts.ended }[status];
-    if (!words) return {};
+    return words ? this.refuse(words) : {};
+  }
+
+  refuse(words) {
     this.say(words, true);
     this.bar.remove();
     return { ended: true };
@@ -146,15 +166,24 @@ class Upload {
 const next = () => {
   while (running < AT_ONCE && queue.length > 0) {
     running += 1;
-    queue.shift().run().finally(() => {
+    const upload = queue.shift();
+    upload.run().finally(() => {
       running -= 1;
+      if (going.get(upload.key) === upload) going.delete(upload.key);
       next();
     });
   }
 };
 
 const add = (files) => {
-  for (const file of files) queue.push(new Upload(file));
+  for (const file of files) {
+    const upload = new Upload(file);
+    // Two requests of the same upload would end each other.
+    if (going.has(upload.key)) continue;
+    going.set(upload.key, upload);
+    upload.show();
+    queue.push(upload);
+  }
   next();
 };
 
@@ -175,5 +204,16 @@ for (const name of ["dragleave", "drop"]) {
     if (name === "drop" || !event.relatedTarget) drop.classList.remove("over");
   });
 }
-addEventListener("drop", (event) => add(event.dataTransfer.files));
+addEventListener("drop", (event) => {
+  const items = [...event.dataTransfer.items].filter(({ kind }) => kind === "file");
+  // As a file, a folder has a name and nothing that can be read.
+  const isFolder = items.map((item) => Boolean(item.webkitGetAsEntry?.()?.isDirectory));
+  const files = items.map((item) => item.getAsFile());
+  add(files.filter((file, at) => file && !isFolder[at]));
+  for (const folder of files.filter((file, at) => file && isFolder[at])) {
+    const upload = new Upload(folder);
+    upload.show();
+    upload.refuse(texts.unreadable);
+  }
+});
 addEventListener("beforeunload", (event) => { if (running > 0) event.preventDefault(); });
