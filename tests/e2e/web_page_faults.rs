@@ -1,10 +1,10 @@
 //! The page when something goes wrong on it, or ends while other things are on their way.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::door::{self, Door};
 use tests::files::{self, assert_content};
 use tests::open_page::OpenPage;
-use tests::{Browser, Lab};
+use tests::{Browser, Lab, poll_until};
 
 /// A script that holds the calls whose method and address match, until `release()`; and counts the uploads that begin.
 fn hold_script(method: &str, part: &str) -> String {
@@ -185,6 +185,37 @@ fn a_long_text_is_refused_before_it_is_sent() {
     drop(bob);
     write(8192);
     page.browser.wait_for("return document.querySelector('.message:not(.ended) .message-state')?.innerText === '…'");
+}
+
+#[test]
+fn what_could_not_be_read_stays_unread_and_is_read_again() {
+    let lab = Lab::start();
+    let (alice, bob) = (lab.user("alice"), lab.user("bob"));
+    alice.accept(["bob"]);
+    {
+        let _hers = alice.serve();
+        bob.peer(["chat", "alice", "look"]).run().exits(0);
+    }
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
+    page.shows(".sidebar .row .badge", "1");
+    let script = "const open = window.fetch;
+        window.isBroken = true;
+        window.fetch = (address, options) => (window.isBroken && String(address).includes('/messages')
+          ? Promise.reject(new TypeError('cut')) : open(address, options));";
+    page.browser.run(script);
+    page.go("chats/bob", ".composer textarea");
+    page.shows(".timeline-status", "can't be read");
+    page.go("settings", ".settings");
+    page.shows(".sidebar .row .badge", "1");
+    let inbox: Value = alice.peer(["--json", "inbox"]).run().exits(0).out().trim().len().into();
+    assert_ne!(inbox, json!(0), "it counts as read");
+    page.browser.run("window.isBroken = false");
+    page.go("chats/bob", ".composer textarea");
+    page.shows(".message", "look");
+    poll_until(
+        || alice.peer(["--json", "inbox"]).run().out().trim().is_empty().then_some(()),
+        || "it stays unread".to_owned(),
+    );
 }
 
 #[test]

@@ -60,7 +60,7 @@ function reduceMessage(state, message, { now, attended }) {
 /** Returns what a new message changes in a conversation. */
 function placeMessage(shown, message, { isMine, isAttended }) {
   // Its place is among others that the page may not have: the list is read again.
-  if (message.late) return { isStale: true };
+  if (message.late) return { isStale: true, error: null };
   const unseen = isMine || isAttended ? shown.unseen : shown.unseen + 1;
   // The end of the conversation isn't among the messages that are kept.
   if (shown.hasNewer && !shown.messages.some(({ id }) => id === message.id)) return { unseen };

@@ -30,10 +30,12 @@ const REDUCERS = {
 
   loading: (state, { name, isLoading }) => changeConversation(state, name, { isLoading }),
   history: reduceHistory,
-  history_failed: (state, { name, error }) => changeConversation(state, name, { error, isLoading: false, isStale: false }),
+  history_failed: (state, { name, error }) => changeConversation(state, name, { error, isLoading: false }),
   stale: (state) => ({
     ...state,
-    conversations: new Map([...state.conversations].map(([name, shown]) => [name, { ...shown, isStale: true }])),
+    conversations: new Map([...state.conversations].map(([name, shown]) => [name, { ...shown, isStale: true, error: null }])),
+    // The end of one may be among the events that were missed; those that go on tell of themselves.
+    given: new Map(),
   }),
   read: (state, { name }) => changePartner(state, name, { unread: 0 }),
   seen: (state, { name }) => changeConversation(state, name, { unseen: 0 }),
@@ -115,5 +117,5 @@ function firstUnread(messages, unread, me) {
 function leaveConversation(state, { section, name }) {
   const shown = section === "chats" && name ? state.conversations.get(name) : undefined;
   if (!shown || (state.route.section === section && state.route.name === name)) return state;
-  return changeConversation(state, name, { unreadAfter: null, unseen: 0, isStale: shown.isStale || shown.hasNewer });
+  return changeConversation(state, name, { unreadAfter: null, unseen: 0, isStale: shown.isStale || shown.hasNewer, error: null });
 }

@@ -88,7 +88,7 @@ export function createTimeline(app, name) {
 
   const ends = [
     store.watch((state) => [state.conversations.get(name), conversationPartner(state, name)?.unread], draw),
-    store.watch((state) => state.conversations.get(name)?.isStale ?? true, (isStale) => isStale && loadMessages(app, name)),
+    store.watch(needsReading(name), (isNeeded) => isNeeded && loadMessages(app, name)),
     store.watch((state) => state.typing.get(name), () => showWriters(writing, writersIn(store.state, name, Date.now()))),
     app.attention.watch(read),
   ];
@@ -108,6 +108,12 @@ export function createTimeline(app, name) {
     },
   };
 }
+
+/** What couldn't be read is read again when it is opened anew, or events tell of more. */
+const needsReading = (name) => ({ conversations }) => {
+  const { isStale, error } = conversations.get(name) ?? EMPTY_CONVERSATION;
+  return isStale && error === null;
+};
 
 function statusText({ isLoading, error, messages, hasOlder }) {
   if (error) return t("history_failed", { why: error });
