@@ -206,6 +206,34 @@ fn a_file_of_a_taken_name_gets_a_number() {
 }
 
 #[test]
+fn a_row_of_a_list_keeps_the_focus_wherever_it_moves() {
+    let lab = Lab::start();
+    let Some((browser, _web)) = start(&lab) else { return };
+    let script = "
+        const list = new its.VirtualList({ label: 'rows', key: (row) => row, update: () => {}, create: (row) => {
+          const button = document.createElement('button');
+          button.textContent = row;
+          return button;
+        } });
+        list.element.style.height = '400px';
+        document.body.prepend(list.element);
+        const settled = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 20)));
+        const focused = () => document.activeElement.textContent;
+        const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+        return settled().then(() => {
+          list.set(['a', 'b', 'c', 'd']);
+          list.focus(1);
+          const seen = [focused()];
+          list.set(['d', 'c', 'b', 'a']);
+          seen.push(focused());
+          press('ArrowDown');
+          seen.push(focused());
+          return seen;
+        });";
+    assert_eq!(with_module(&browser, "virtual_list.js", script), json!(["b", "b", "a"]));
+}
+
+#[test]
 fn transfers_keep_their_buttons_and_show_all_files() {
     let lab = Lab::start();
     let Some((browser, _web)) = start(&lab) else { return };

@@ -36,8 +36,11 @@ export class VirtualList {
 
   /** Shows other items. Elements are kept by their key. */
   set(items) {
+    const active = this.#items[this.#active];
     this.#items = items;
-    this.#active = Math.min(this.#active, Math.max(items.length - 1, 0));
+    // The row, wherever it is now.
+    const at = active === undefined ? -1 : items.findIndex((item) => this.options.key(item) === this.options.key(active));
+    this.#active = at >= 0 ? at : Math.min(this.#active, Math.max(items.length - 1, 0));
     this.#draw();
   }
 
@@ -71,11 +74,14 @@ export class VirtualList {
     const last = Math.min(Math.ceil((top + seen) / this.#height) + SPARE_ROWS, this.#items.length);
     this.list.style.height = `${this.#items.length * this.#height}px`;
     const next = new Map();
+    const focused = this.list.contains(document.activeElement) ? document.activeElement : null;
     for (let at = first; at < last; at += 1) this.#place(at, next);
     // The focused row stays an element, else the focus would fall out of the page.
     if (this.element.contains(document.activeElement) && this.#active < this.#items.length) this.#place(this.#active, next);
     for (const [key, row] of this.#rows) if (!next.has(key)) row.shell.remove();
     this.#rows = next;
+    // An element that moves to another place loses the focus.
+    if (focused?.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true });
   }
 
   #place(at, next) {
