@@ -122,14 +122,18 @@ export async function sendLocal({ api, store }, name, message) {
   }
 }
 
-/** Takes a message back that nobody has yet. */
+/** Takes a message back that nobody has yet; returns whether it is. */
 export async function cancelMessage(app, name, message) {
   const { api, store } = app;
-  if (message.state === "unsent") return store.dispatch({ type: "message_gone", name, id: message.id });
-  await app.attempt(async () => {
+  if (message.state === "unsent") {
+    store.dispatch({ type: "message_gone", name, id: message.id });
+    return true;
+  }
+  return app.attempt(async () => {
     const { cancelled } = await api.delete(`${pathOf("conversations", name)}/messages${pathOf(message.id)}`);
     if (cancelled) store.dispatch({ type: "message_change", name, id: message.id, change: { state: "dropped" } });
     else app.tell(t("too_late_to_cancel"));
+    return cancelled;
   });
 }
 

@@ -103,13 +103,14 @@ function closedReason(name, partner) {
 }
 
 /** The arrow up in an empty field takes the last message back that nobody has yet, to write it anew. */
-function takeBack(app, name, field, event) {
+async function takeBack(app, name, field, event) {
   const { store } = app;
   const messages = store.state.conversations.get(name)?.messages ?? [];
   const last = messages.findLast((message) => message.from === store.state.session.user && !message.send && !message.offer);
   if (!last || isRoom(name) || !["waiting", "unsent"].includes(last.state)) return;
   event.preventDefault();
-  cancelMessage(app, name, last);
+  // One that was on its way already would be sent twice. Nor is what was typed meanwhile replaced.
+  if (!(await cancelMessage(app, name, last)) || field.value !== "") return;
   field.value = last.text;
   field.dispatchEvent(new Event("input"));
 }
