@@ -117,10 +117,10 @@ function createSearch(app, name, timeline) {
       found.replaceChildren();
       return setText(count, "");
     }
-    const messages = await app.attempt(() => searchMessages(app, name, words)) ?? [];
+    const messages = await app.attempt(() => searchMessages(app, name, words));
     if (turn !== latest) return;
-    setText(count, messages.length >= 100 ? t("found_many") : tn("found", messages.length));
-    found.replaceChildren(...messages.toReversed().map((message) => foundRow(app, message, words, () => timeline.show(message))));
+    setText(count, !messages ? "" : messages.length >= 100 ? t("found_many") : tn("found", messages.length));
+    found.replaceChildren(...(messages ?? []).toReversed().map((message) => foundRow(app, message, words, () => timeline.show(message))));
   }
   field.addEventListener("input", () => {
     clearTimeout(timer);

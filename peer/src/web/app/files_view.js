@@ -73,19 +73,19 @@ export function createFilesOf(app, of, folder) {
   const field = searchField(t("filter_files"));
   const status = h("p", { class: "list-status", role: "status" }, t("loading"));
   const list = fileList(app, t("files_of", { name: safeName(of) }), () => of, (row) => goTo("files", of, row.name));
-  let files = [];
+  let [files, isCut] = [[], false];
   const draw = () => {
     const words = field.value.trim();
     const rows = words ? matchingRows(files, words) : folderRows(files, folder);
     list.set(rows);
     const bytes = files.reduce((sum, { size }) => sum + size, 0);
     setText(status, files.length === 0 ? t("shares_nothing") : rows.length === 0 ? t("nothing_matches")
-      : `${tn("file_count", files.length)} · ${sizeText(bytes)}`);
+      : isCut ? t("only_first_files", { n: files.length }) : `${tn("file_count", files.length)} · ${sizeText(bytes)}`);
   };
   field.addEventListener("input", draw);
   field.addEventListener("keydown", (event) => leadIntoList(event, list));
   loadFiles(app, of).then((found) => {
-    files = found;
+    [files, isCut] = [found.files, found.isCut];
     draw();
   }, (why) => setText(status, why.message));
   const crumbs = h("nav", { class: "crumbs", "aria-label": t("folders") },
@@ -103,14 +103,14 @@ export function createFilesOf(app, of, folder) {
 }
 
 /** The files of the user or room that was looked at last: a step into a folder asks nobody again. */
-let lastFiles = { of: null, files: [], at: 0 };
+let lastFiles = { of: null, files: [], isCut: false, at: 0 };
 const KEPT_MS = 30_000;
 
 async function loadFiles(app, of) {
-  if (lastFiles.of === of && Date.now() - lastFiles.at < KEPT_MS) return lastFiles.files;
-  const { files } = await app.api.get(`/files${pathOf(of)}`);
-  lastFiles = { of, files, at: Date.now() };
-  return files;
+  if (lastFiles.of === of && Date.now() - lastFiles.at < KEPT_MS) return lastFiles;
+  const { files, more: isCut } = await app.api.get(`/files${pathOf(of)}`);
+  lastFiles = { of, files, isCut, at: Date.now() };
+  return lastFiles;
 }
 
 function fileList(app, label, ownerOf, onFolder) {

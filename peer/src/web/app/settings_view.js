@@ -69,7 +69,11 @@ async function loadNodeSettings(app, place) {
   const shown = ["bell", "desktop"].filter((key) => typeof settings[key] === "boolean");
   if (shown.length === 0 || app.store.state.session?.mode === "door") return;
   place.replaceChildren(group(t("terminal_settings"), ...shown.map((key) => {
-    const { element, input } = toggle(t(`setting_${key}`), "", () => app.attempt(() => app.api.put("/settings", { [key]: input.checked })));
+    const { element, input } = toggle(t(`setting_${key}`), "", () => app.attempt(() => app.api.put("/settings", { [key]: input.checked }).catch((why) => {
+      // The switch shows what is, and not what was wished.
+      input.checked = !input.checked;
+      throw why;
+    })));
     input.checked = settings[key];
     return element;
   })));

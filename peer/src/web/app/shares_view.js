@@ -23,11 +23,12 @@ export function createShares(app) {
     label: t("my_shares"), key: (row) => row.key, update: () => {},
     create: (row) => shareRow(app, row),
   });
+  let problem = "";
   const draw = () => {
     const { shares } = app.store.state;
     list.set(matchingRows(shares ?? [], filter.value));
     const bytes = (shares ?? []).reduce((sum, { size }) => sum + size, 0);
-    setText(status, !shares ? t("loading") : shares.length === 0 ? t("you_share_nothing") : `${tn("file_count", shares.length)} · ${sizeText(bytes)}`);
+    setText(status, !shares ? problem || t("loading") : shares.length === 0 ? t("you_share_nothing") : `${tn("file_count", shares.length)} · ${sizeText(bytes)}`);
   };
   const share = (files) => {
     if (files.length === 0) return;
@@ -45,7 +46,10 @@ export function createShares(app) {
     paneHead(t("my_shares"), h("a", { class: "button", href: "#/files" }, t("files"))),
     drop, h("div", { class: "search-bar", role: "search" }, icon("search"), filter), status, list.element);
   const ends = [watchDrops(app, element, t("drop_to_share"), share), app.store.watch((state) => state.shares, draw)];
-  app.attempt(() => loadList(app, "shares"));
+  loadList(app, "shares").catch((why) => {
+    problem = why.message;
+    draw();
+  });
   return { element, focus: () => choose.focus(), close: () => ends.forEach((end) => end()) };
 }
 

@@ -183,6 +183,7 @@ export const ENGLISH = {
   shared_files: "Shared files",
   all_files: "All files",
   folders: "Folders",
+  only_first_files: "Only the first {n} files are shown.",
   shares_nothing: "Nothing is shared here.",
   nothing_matches: "Nothing matches.",
   mine: "yours",
@@ -242,8 +243,8 @@ export const ENGLISH = {
   file_refused: "{name} can't be sent: {why}",
   files_refused: ["{n} file wasn't sent.", "{n} files weren't sent."],
   file_unreadable: "the browser can't read it: it was moved or changed",
-  // settings
   show_more_files: ["Show {n} more file", "Show {n} more files"],
+  // settings
   appearance: "Appearance",
   theme: "Theme",
   theme_auto: "Automatic",

@@ -183,6 +183,7 @@ export const PORTUGUESE = {
   shared_files: "Arquivos compartilhados",
   all_files: "Todos os arquivos",
   folders: "Pastas",
+  only_first_files: "Só os primeiros {n} arquivos são mostrados.",
   shares_nothing: "Nada é compartilhado aqui.",
   nothing_matches: "Nada corresponde.",
   mine: "seu",
@@ -242,8 +243,8 @@ export const PORTUGUESE = {
   file_refused: "{name} não pode ser enviado: {why}",
   files_refused: ["{n} arquivo não foi enviado.", "{n} arquivos não foram enviados."],
   file_unreadable: "o navegador não consegue ler: foi movido ou alterado",
-  // settings
   show_more_files: ["Mostrar mais {n} arquivo", "Mostrar mais {n} arquivos"],
+  // settings
   appearance: "Aparência",
   theme: "Tema",
   theme_auto: "Automático",
