@@ -26,6 +26,7 @@
 //! | `GET /l/ID/zip/NAME.zip?f=N&d=FOLDER` | the chosen files as an archive, or all; by range as well |
 //! | `GET /l/ID/tar/NAME.tar?f=N&d=FOLDER` | the same for terminals: `tar` unpacks it while it comes |
 //! | `GET /l/ID/in/NAME?size=N&key=K` | how far an upload is: `offset`; or `name`, `size`, `hash` if it is complete |
+//! | `DELETE /l/ID/in/NAME?size=N&key=K` | gives an unfinished upload up |
 //! | `PUT /l/ID/in/NAME` | an upload, from its beginning or on from `Content-Range`; `Upload-Key` marks the file |
 //! | `POST /l/ID/in/` | a form with files, from a browser without scripts |
 //! | `GET /l/ID/chat?after=N` | the guest's own conversation: `name` and `messages`; as a stream (`text/event-stream`) its events |

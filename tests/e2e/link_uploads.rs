@@ -60,6 +60,17 @@ tls.close()
     assert_same(inbox.join("film ç.mkv"), &film);
     assert_eq!(state()["hash"], ContentHash::of(&content).to_string());
     assert_eq!(files::names_in(&inbox).len(), 3, "{:?}", files::names_in(&inbox));
+    // Cancelled: the part goes, and whatever is complete stays.
+    let other = address.replace("film", "other");
+    files::write(guest.folder.join("rest"), &content[..1_000_000]);
+    let range = "Content-Range: bytes 0-999999/9000000";
+    let part = guest.curl().args(["-H", "Upload-Key: k", "-H", range, "-T", "rest", &other]);
+    assert_eq!(Guest::status(part), "202");
+    for cancelled in [&other, &other, &address] {
+        let query = format!("{cancelled}?size=9000000&key=k");
+        assert_eq!(Guest::status(guest.curl().args(["-X", "DELETE", &query])), "204");
+    }
+    assert_eq!(files::names_in(&inbox).len(), 3, "{:?}", files::names_in(&inbox));
 }
 
 #[test]

@@ -11,7 +11,7 @@
 //! | bytes that a link takes | `--max`, 10 GB unless told | the upload is refused |
 //! | free space that uploads leave on the disk | 1 GiB | the upload is refused |
 //! | uploads of a link | 10,000 | refused |
-//! | an unfinished upload | until its link ends | its part is deleted |
+//! | an unfinished upload | until it is cancelled or its link ends | its part is deleted |
 //! | what guests write | as in the profile's `guest_chat_bounds`, each message as long as one of chat | refused |
 //! | ranges that are remembered of a delivery | 64 a file | the smallest is forgotten |
 

@@ -32,7 +32,7 @@ pub(super) fn link_router(context: Arc<WebContext>) -> Router {
         .route("/l/{id}/tar/{name}", get(download_routes::archive).layer(Extension(ArchiveFormat::Tar)))
         .route("/l/{id}/chat", get(chat_routes::conversation).post(chat_routes::write))
         .route("/l/{id}/in/", post(form_upload::upload_form).get(page_routes::back_to_link))
-        .route("/l/{id}/in/{name}", get(upload_routes::state).put(upload_routes::upload))
+        .route("/l/{id}/in/{name}", get(upload_routes::state).put(upload_routes::upload).delete(upload_routes::cancel))
         .route("/assets/{version}/{name}", get(page_routes::asset))
         .fallback(page_routes::not_found)
         .layer(from_fn_with_state(context.clone(), guard))

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use localization::tr;
 use serde_json::{Value, json};
@@ -41,15 +41,7 @@ pub(super) async fn state(
 ) -> Response {
     let answered = async {
         let guest = admit(&context, peer.address(), &link_id(uri.path()), &headers).await?;
-        let fields = form_fields(&query.unwrap_or_default());
-        let value = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-        let size = value("size").and_then(|size| size.parse().ok());
-        let announced = UploadAnnouncement {
-            name: last_segment(uri.path()),
-            size: size.ok_or(GuestRefusal::BadRequest("say the size: ?size=BYTES"))?,
-            key: checked_key(value("key"))?,
-            offset: 0,
-        };
+        let announced = asked_upload(uri.path(), query)?;
         let links = context.links.clone();
         match run_sink(move || links.upload_offset(&guest, &announced)).await {
             Ok(offset) => Ok(terminal_json_response(StatusCode::OK, &json!({ "offset": offset }))),
@@ -60,6 +52,31 @@ pub(super) async fn state(
         }
     };
     answered.await.unwrap_or_else(|refusal: GuestRefusal| refusal.answer(&context.frame, AnswerForm::of(&headers)))
+}
+
+/// Gives an unfinished upload up: its part goes, and its bytes are free again.
+pub(super) async fn cancel(
+    State(context): State<Arc<WebContext>>,
+    Extension(peer): Extension<GuestPeer>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let cancelled = async {
+        let guest = admit(&context, peer.address(), &link_id(uri.path()), &headers).await?;
+        let announced = asked_upload(uri.path(), query)?;
+        // The request that writes the part ends first.
+        let turn = context.upload_turns.take(turn_key(&guest, &announced)).await;
+        let links = context.links.clone();
+        run_sink(move || {
+            let cancelled = links.cancel_upload(&guest, &announced);
+            drop(turn);
+            cancelled
+        })
+        .await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
+    };
+    cancelled.await.unwrap_or_else(|refusal: GuestRefusal| refusal.answer(&context.frame, AnswerForm::of(&headers)))
 }
 
 /// Takes an upload, or the rest of one.
@@ -164,6 +181,19 @@ impl From<UploadBreak<GuestUploadError>> for GuestRefusal {
             UploadBreak::Refused(error) => error.into(),
         }
     }
+}
+
+/// Returns the upload of a path and of a query with its size and its mark.
+fn asked_upload(path: &str, query: Option<String>) -> Result<UploadAnnouncement, GuestRefusal> {
+    let fields = form_fields(&query.unwrap_or_default());
+    let value = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    let size = value("size").and_then(|size| size.parse().ok());
+    Ok(UploadAnnouncement {
+        name: last_segment(path),
+        size: size.ok_or(GuestRefusal::BadRequest("say the size: ?size=BYTES"))?,
+        key: checked_key(value("key"))?,
+        offset: 0,
+    })
 }
 
 fn announcement(path: &str, headers: &HeaderMap) -> Result<UploadAnnouncement, GuestRefusal> {

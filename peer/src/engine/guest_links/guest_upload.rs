@@ -168,6 +168,29 @@ impl GuestLinks {
         hash_prefix(&mut file, &mut hasher).map_err(disk)?;
         Ok(UploadWriter { links: self.clone(), folder, file, upload, hasher, written: announced.offset })
     }
+
+    /// Gives an unfinished upload up, which nobody writes any more: its part goes, and its bytes are free again. A complete
+    /// file stays.
+    ///
+    /// # Errors
+    /// [`GuestUploadError::Name`], or the reason of the folder or the profile.
+    pub fn cancel_upload(
+        &self,
+        guest: &super::AdmittedGuest,
+        announced: &UploadAnnouncement,
+    ) -> Result<(), GuestUploadError> {
+        let name = checked_name(&announced.name)?;
+        let folder = open_folder(&guest.link)?;
+        let known = self.known_upload(&folder, guest.link.number, &upload_key(guest, &name, announced))?;
+        known.filter(|known| known.placed.is_none()).map_or(Ok(()), |known| self.discard_upload(&folder, &known))
+    }
+
+    /// Removes the part and the record of an upload.
+    fn discard_upload(&self, folder: &FolderHandle, upload: &GuestUpload) -> Result<(), GuestUploadError> {
+        // The part first: without the record nobody would find it.
+        folder.remove(&upload.part).map_err(|why| upload_disk_error(upload, why))?;
+        Ok(self.profile.remove_guest_upload(upload.number).map_err(Error::from)?)
+    }
 }
 
 impl UploadWriter {
@@ -210,9 +233,7 @@ impl UploadWriter {
     /// # Errors
     /// The reason of the disk, or of the profile.
     pub fn abandon(self) -> Result<(), GuestUploadError> {
-        // The part first: without the record nobody would find it.
-        self.folder.remove(&self.upload.part).map_err(|why| self.disk_error(why))?;
-        Ok(self.links.profile.remove_guest_upload(self.upload.number).map_err(Error::from)?)
+        self.links.discard_upload(&self.folder, &self.upload)
     }
 
     fn disk_error(&self, why: io::Error) -> GuestUploadError {
@@ -291,166 +312,4 @@ fn hash_prefix(file: &mut File, hasher: &mut Hasher) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::ops::ControlFlow;
-
-    use certs::Identity;
-
-    use super::super::{AdmittedGuest, remove_link};
-    use super::*;
-    use crate::engine::guest_links::{LinkRequest, make_link};
-    use crate::profile::Profile;
-
-    struct Case {
-        home: tempfile::TempDir,
-        profile: Profile,
-        links: GuestLinks,
-        guest: AdmittedGuest,
-    }
-
-    fn case() -> Case {
-        let home = tempfile::tempdir().unwrap();
-        let profile = Profile::open(&home.path().join("profile")).unwrap();
-        let identity = Identity::generate().unwrap();
-        let request = LinkRequest {
-            paths: Vec::new(),
-            folder: Some(home.path().join("in/box")),
-            max_bytes: 100,
-            is_once: false,
-            has_chat: false,
-            lifetime: std::time::Duration::from_secs(60),
-            pid: None,
-        };
-        let made = make_link(&profile, &identity, &request, &mut |_| ControlFlow::Continue(())).unwrap();
-        let links = GuestLinks::new(profile.clone(), &identity, None);
-        Case { home, profile, links, guest: AdmittedGuest { link: made.link, session: None } }
-    }
-
-    fn announced(name: &str, size: u64, key: Option<&str>, offset: u64) -> UploadAnnouncement {
-        UploadAnnouncement { name: name.into(), size, key: key.map(str::to_owned), offset }
-    }
-
-    impl Case {
-        fn names(&self) -> Vec<String> {
-            let mut names = FolderHandle::open(&self.home.path().join("in/box")).unwrap().names().unwrap();
-            names.sort();
-            names
-        }
-
-        fn begin(&self, announced: &UploadAnnouncement) -> Result<UploadWriter, GuestUploadError> {
-            self.links.begin_upload(&self.guest, announced)
-        }
-
-        fn put(&self, announced: &UploadAnnouncement, bytes: &[u8]) -> PlacedUpload {
-            let mut writer = self.begin(announced).unwrap();
-            writer.write(bytes).unwrap();
-            assert!(writer.is_complete());
-            writer.finish().unwrap()
-        }
-    }
-
-    #[test]
-    fn an_upload_goes_on_where_it_was_and_replaces_nothing() {
-        let case = case();
-        File::create(case.home.path().join("in/box/a.txt")).unwrap().write_all(b"mine").unwrap();
-        let begin = announced("a.txt", 6, Some("k"), 0);
-        case.begin(&begin).unwrap().write(b"abc").unwrap();
-        assert_eq!(case.links.upload_offset(&case.guest, &begin).unwrap(), 3);
-        assert!(matches!(case.begin(&announced("a.txt", 6, Some("k"), 4)), Err(GuestUploadError::WrongOffset(3))));
-        let placed = case.put(&announced("a.txt", 6, Some("k"), 2), b"cdef");
-        assert_eq!((placed.name.as_str(), placed.hash), ("a (1).txt", ContentHash::of(b"abcdef")));
-        assert_eq!(case.names(), ["a (1).txt", "a.txt"]);
-        // Whoever didn't hear the answer asks again.
-        for outcome in [case.begin(&begin).map(drop), case.links.upload_offset(&case.guest, &begin).map(drop)] {
-            assert!(matches!(outcome, Err(GuestUploadError::Complete(again)) if again == placed));
-        }
-        assert_eq!(case.put(&announced("a.txt", 1, None, 0), b"x").name, "a (2).txt");
-        assert_eq!(case.put(&announced("a.txt", 1, None, 0), b"y").name, "a (3).txt", "without a mark it is another");
-        assert_eq!(case.put(&announced("empty", 0, None, 0), b"").hash, ContentHash::of(b""));
-    }
-
-    /// A process that ends between the record of an upload and its rename.
-    fn end_before_the_rename(case: &Case, name: &str) -> UploadAnnouncement {
-        let upload = announced(name, 3, Some("k"), 0);
-        let mut writer = case.begin(&upload).unwrap();
-        writer.write(b"abc").unwrap();
-        let number = writer.upload.number;
-        case.profile.complete_guest_upload(number, (name, 3), &ContentHash::of(b"abc")).unwrap();
-        upload
-    }
-
-    #[test]
-    fn an_upload_that_was_cut_off_before_its_rename_is_placed_once() {
-        let case = case();
-        let asked = end_before_the_rename(&case, "asked.txt");
-        let sent = end_before_the_rename(&case, "sent.txt");
-        // The name may be another file's by now.
-        File::create(case.home.path().join("in/box/sent.txt")).unwrap();
-        for upload in [asked, sent] {
-            let outcomes = [case.links.upload_offset(&case.guest, &upload).map(drop), case.begin(&upload).map(drop)];
-            for outcome in outcomes {
-                let Err(GuestUploadError::Complete(placed)) = outcome else { panic!("{outcome:?}") };
-                assert_eq!((placed.size, placed.hash), (3, ContentHash::of(b"abc")));
-            }
-        }
-        assert_eq!(case.names(), ["asked.txt", "sent (1).txt", "sent.txt"]);
-        end_before_the_rename(&case, "alone.txt");
-        remove_link(&case.profile, &case.guest.link).unwrap();
-        assert_eq!(case.names(), ["alone.txt", "asked.txt", "sent (1).txt", "sent.txt"]);
-    }
-
-    #[test]
-    fn a_complete_upload_keeps_its_file_when_its_part_is_begun_anew() {
-        let case = case();
-        let upload = announced("a", 3, None, 0);
-        let mut writer = case.begin(&upload).unwrap();
-        writer.write(b"abc").unwrap();
-        case.profile.complete_guest_upload(writer.upload.number, ("a", 3), &ContentHash::of(b"abc")).unwrap();
-        let mut again = case.begin(&upload).unwrap();
-        again.write(b"x").unwrap();
-        assert_eq!(case.names().last().unwrap(), "a");
-        remove_link(&case.profile, &case.guest.link).unwrap();
-        assert_eq!(case.names(), ["a"], "the unfinished one is nobody's");
-    }
-
-    #[test]
-    fn what_a_link_takes_is_bounded_and_parts_go_with_it() {
-        let case = case();
-        case.begin(&announced("a", 60, Some("k"), 0)).unwrap();
-        assert!(matches!(case.begin(&announced("b", 41, None, 0)), Err(GuestUploadError::OverQuota(40))));
-        let asked = case.links.upload_offset(&case.guest, &announced("b", 41, Some("l"), 0));
-        assert!(matches!(asked, Err(GuestUploadError::OverQuota(40))), "told before a byte is sent");
-        assert!(matches!(case.begin(&announced("b", u64::MAX, None, 0)), Err(GuestUploadError::NoSpace)));
-        case.put(&announced("b", 4, None, 0), b"kept");
-        assert_eq!(case.names().len(), 2);
-        remove_link(&case.profile, &case.guest.link).unwrap();
-        assert_eq!(case.names(), ["b"]);
-    }
-
-    #[test]
-    fn an_upload_of_unknown_size_counts_by_what_came() {
-        let case = case();
-        let mut writer = case.begin(&announced("a", 90, None, 0)).unwrap();
-        writer.write(b"abc").unwrap();
-        assert_eq!(writer.finish().unwrap().size, 3);
-        let mut writer = case.begin(&announced("b", 97, None, 0)).unwrap();
-        writer.write(b"abc").unwrap();
-        writer.abandon().unwrap();
-        assert_eq!(case.names(), ["a"]);
-        case.begin(&announced("c", 97, None, 0)).unwrap();
-    }
-
-    #[test]
-    fn names_stay_in_the_folder_and_are_seen() {
-        let case = case();
-        for name in ["", ".", "..", "a/b", "../a", "/etc/passwd", ".bashrc", "\0", &"x".repeat(256), "a\u{202e}b"] {
-            let outcome = case.begin(&announced(name, 1, None, 0));
-            assert!(matches!(outcome, Err(GuestUploadError::Name(_))), "{name:?}");
-        }
-        std::os::unix::fs::symlink("/etc/passwd", case.home.path().join("in/box/link")).unwrap();
-        assert_eq!(case.put(&announced("link", 1, None, 0), b"x").name, "link (1)");
-        let long = "é".repeat(127);
-        assert_eq!(case.put(&announced(&long, 1, None, 0), b"x").name, long);
-        assert_eq!(case.put(&announced("con\n.txt", 1, None, 0), b"x").name, "con␊.txt");
-    }
-}
+mod tests;
