@@ -174,6 +174,18 @@ fn a_dropped_file_is_shared_and_sent() {
     assert_eq!(page.get(&path), json!({ "offset": 300_000, "complete": true }));
     // Once it is here, nothing replaces it.
     assert_eq!(page.put(&path, b"other", None).status, 201);
+    // A file that is cancelled holds the others up no longer, even one whose bytes still come.
+    let cancelled = format!("/uploads/{drop}/other%2Ffilm.bin");
+    let mut running = page.begin_put(&cancelled, 300_000);
+    running.write_all(&content[..100_000]).unwrap();
+    poll_until(
+        || (alice.home().join("uploads").join(drop).join("other").exists()).then_some(()),
+        || "nothing arrives".to_owned(),
+    );
+    page.call("POST", &format!("/uploads/{drop}/share"), Some(&json!({}))).fails(409);
+    for _ in 0..2 {
+        assert_eq!(page.call("DELETE", &cancelled, None).status, 204);
+    }
     page.post(&format!("/uploads/{drop}/share"), &json!({}));
     let done = events.wait_for("drop", |event| event["state"] != "running").data;
     assert_eq!((&done["state"], &done["drop"]), (&json!("done"), &json!(drop)), "{done}");

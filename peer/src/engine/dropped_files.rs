@@ -158,19 +158,22 @@ impl DroppedFiles {
     pub fn begin(&self, drop: DropId, name: &FileName, offset: u64, size: u64) -> Result<DropWriter, DropError> {
         let (parents, last) = split(name)?;
         let rest = size.saturating_sub(offset);
-        let (folder, announced) = self.announced.announce(rest, |others| {
+        let part = part_name(last, drop);
+        let ((folder, mut file), announced) = self.announced.announce(rest, |others| {
             let more = rest.saturating_add(others);
             self.check_bounds(drop, more)?;
             let folder = self.make_parents(drop, &parents)?;
             let free = folder.free_space().ok().and_then(|free| free.bytes);
-            let has_space = free.is_none_or(|free| more.saturating_add(MIN_FREE_BYTES) <= free);
-            if has_space { Ok(folder) } else { Err(DropError::NoSpace) }
+            if free.is_some_and(|free| more.saturating_add(MIN_FREE_BYTES) > free) {
+                return Err(DropError::NoSpace);
+            }
+            if folder.file_identity(last).is_some() {
+                return Err(DropError::Complete);
+            }
+            // Made here: a folder that is empty would go with another file that is cancelled.
+            let file = folder.open_or_create(&part).map_err(|why| self.disk_error(why))?;
+            Ok((folder, file))
         })?;
-        if folder.file_identity(last).is_some() {
-            return Err(DropError::Complete);
-        }
-        let part = part_name(last, drop);
-        let mut file = folder.open_or_create(&part).map_err(|why| self.disk_error(why))?;
         let here = file.metadata().map_err(|why| self.disk_error(why))?.len();
         if offset > here {
             return Err(DropError::WrongOffset(here));
@@ -180,12 +183,32 @@ impl DroppedFiles {
         Ok(DropWriter { folder, file, part, name: last.to_owned(), size, written: offset, announced })
     }
 
+    /// Gives a file up that nobody writes any more, complete or not, unless its drop is shared or sent. The folders that
+    /// are empty then go as well.
+    ///
+    /// # Errors
+    /// [`DropError::Hidden`], or a reason of the disk.
+    pub fn cancel(&self, drop: DropId, name: &FileName) -> Result<(), DropError> {
+        let (parents, last) = split(name)?;
+        let root = self.folder.join(drop.text());
+        // Neither a file that begins nor a drop that is taken finds a folder that is about to go.
+        let _admission = self.announced.pause_admission();
+        let Some(folder) = self.open_parents(drop, &parents)? else { return Ok(()) };
+        folder.remove(&part_name(last, drop)).map_err(|why| self.disk_error(why))?;
+        if !root.join(USED_MARK).exists() {
+            folder.remove(last).map_err(|why| self.disk_error(why))?;
+        }
+        self.remove_empty_folders(&parents.iter().fold(root, |path, parent| path.join(parent)));
+        Ok(())
+    }
+
     /// Returns the files and folders of a complete drop, which is kept while it is shared or sent.
     ///
     /// # Errors
     /// [`DropError::Incomplete`], or a reason of the disk.
     pub fn take(&self, drop: DropId) -> Result<Vec<PathBuf>, DropError> {
         let root = self.folder.join(drop.text());
+        let _admission = self.announced.pause_admission();
         let mut paths = Vec::new();
         for entry in WalkDir::new(&root).min_depth(1) {
             let entry = entry.map_err(|_| DropError::Incomplete)?;
@@ -215,14 +238,19 @@ impl DroppedFiles {
         if path.strip_prefix(&self.folder).is_ok_and(|below| below.components().count() > 1) {
             // It may be gone already, and its folders are to go all the same.
             let _ = fs::remove_file(path);
-            for folder in path.ancestors().skip(1).take_while(|folder| **folder != *self.folder) {
-                if is_empty_but_mark(folder) {
-                    let _ = fs::remove_file(folder.join(USED_MARK));
-                }
-                // Fails as long as another file is in it, which then keeps the folders above as well.
-                if fs::remove_dir(folder).is_err() {
-                    break;
-                }
+            path.parent().into_iter().for_each(|folder| self.remove_empty_folders(folder));
+        }
+    }
+
+    /// Removes a folder of a drop if it is empty, and those above it that are empty then.
+    fn remove_empty_folders(&self, folder: &Path) {
+        for folder in folder.ancestors().take_while(|folder| **folder != *self.folder) {
+            if is_empty_but_mark(folder) {
+                let _ = fs::remove_file(folder.join(USED_MARK));
+            }
+            // Fails as long as another file is in it, which then keeps the folders above as well.
+            if fs::remove_dir(folder).is_err() {
+                break;
             }
         }
     }
@@ -429,6 +457,29 @@ mod tests {
         assert!(!root.join("a").exists() && root.exists());
         drops.remove(&root.join("empty"));
         assert!(!root.exists());
+    }
+
+    #[test]
+    fn a_cancelled_file_is_no_part_of_its_drop() {
+        let home = tempfile::tempdir().unwrap();
+        let drops = DroppedFiles::of(home.path(), 10);
+        let root = home.path().join("uploads").join(DROP.text());
+        for _ in 0..2 {
+            drops.cancel(DROP, &name("none/film")).unwrap();
+            assert!(!root.exists(), "there is nothing yet");
+        }
+        put(&drops, "a/film", 0, 9, b"abc").unwrap();
+        put(&drops, "kept", 0, 1, b"x").unwrap();
+        put(&drops, "whole", 0, 6, b"123456").unwrap();
+        assert!(matches!(put(&drops, "next", 0, 6, b"123456"), Err(DropError::Full)));
+        for cancelled in ["a/film", "whole"] {
+            drops.cancel(DROP, &name(cancelled)).unwrap();
+        }
+        put(&drops, "next", 0, 6, b"123456").unwrap();
+        assert_eq!(drops.take(DROP).unwrap(), [root.join("kept"), root.join("next")], "the folder is gone as well");
+        drops.cancel(DROP, &name("kept")).unwrap();
+        assert!(root.join("kept").exists(), "it is shared");
+        assert!(matches!(drops.cancel(DROP, &name(".used")), Err(DropError::Hidden)));
     }
 
     #[test]

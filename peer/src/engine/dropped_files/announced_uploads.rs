@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// The bytes that running uploads announced and have not written yet. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -30,11 +30,16 @@ impl AnnouncedUploads {
         admit: impl FnOnce(u64) -> Result<T, E>,
     ) -> Result<(T, AnnouncedUpload), E> {
         // One after another: two that look at the disk together would each be given all that is left.
-        let _admission = self.0.admission.lock();
+        let _admission = self.pause_admission();
         // Before the disk is looked at: what is written meanwhile counts twice rather than not at all.
         let admitted = admit(self.0.sum.load(Ordering::SeqCst))?;
         self.0.sum.fetch_add(bytes, Ordering::SeqCst);
         Ok((admitted, AnnouncedUpload { all: self.0.clone(), left: bytes }))
+    }
+
+    /// Keeps uploads from beginning as long as it is held.
+    pub(super) fn pause_admission(&self) -> MutexGuard<'_, ()> {
+        self.0.admission.lock()
     }
 }
 

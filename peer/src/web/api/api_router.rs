@@ -86,7 +86,7 @@ pub(super) fn routes() -> Vec<ContextRoute> {
 }
 
 fn dropped_file() -> MethodRouter<Arc<ApiContext>> {
-    get(drop_routes::state).put(drop_routes::upload)
+    get(drop_routes::state).put(drop_routes::upload).delete(drop_routes::cancel)
 }
 
 async fn index(headers: HeaderMap) -> ApiAnswer {

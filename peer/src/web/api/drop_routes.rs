@@ -14,7 +14,7 @@ use shared::{FileName, RoomName};
 
 use super::api_context::ApiContext;
 use super::api_error::ApiError;
-use super::api_request::{ApiAnswer, ApiBody, ApiPath, PageSeat, answer, parsed};
+use super::api_request::{ApiAnswer, ApiBody, ApiPath, PageSeat, answer, done, parsed};
 use crate::engine::ErrorKind;
 use crate::engine::chat::ConversationName;
 use crate::engine::dropped_files::{DropError, DropId, DropProgress, DropWriter};
@@ -78,6 +78,21 @@ pub(super) async fn upload(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Gives a file of a drop up.
+pub(super) async fn cancel(State(context): State<Arc<ApiContext>>, page: PageSeat, uri: Uri) -> ApiAnswer {
+    let (drop, name) = dropped_file(&uri)?;
+    // The request that writes the part ends first.
+    let turn = context.upload_turns.take(turn_key(&page, drop, &name)).await;
+    let drops = page.seat.drops.clone();
+    run_sink(move || {
+        let cancelled = drops.cancel(drop, &name);
+        std::mem::drop(turn);
+        cancelled
+    })
+    .await?;
+    done()
 }
 
 /// Shares a drop with everybody or with a room.

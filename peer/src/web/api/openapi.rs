@@ -48,6 +48,7 @@ const OPERATIONS: &[Operation] = &[
     ("delete", "/shares/{name}", "Stop sharing a file or a folder", None, 204, None),
     ("get", "/uploads/{id}/{name}", "Tell how far an upload is", None, 200, Some("UploadState")),
     ("put", "/uploads/{id}/{name}", "Upload a file, from where it was by Content-Range", None, 201, Some("Uploaded")),
+    ("delete", "/uploads/{id}/{name}", "Give a file of an upload up, unless it is shared or sent", None, 204, None),
     ("post", "/uploads/{id}/share", "Share uploaded files", Some("DropAudience"), 202, Some("Nothing")),
     ("post", "/uploads/{id}/send", "Send uploaded files", Some("DropReceiver"), 202, Some("Nothing")),
     ("get", "/sends", "List what is sent", None, 200, Some("Sends")),
