@@ -1,5 +1,7 @@
 //! The list of a link's files as guests see it: one folder at a time, a page of it. No I/O.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::engine::guest_links::GuestFile;
 
 /// Rows of a page: what a phone draws at once, and what fits the address of a choice.
@@ -30,6 +32,7 @@ impl<'a> FileListing<'a> {
     /// Returns a page of a folder; the nearest if there is no such page. Folders come first.
     pub(super) fn new(files: &'a [GuestFile], folder: &'a str, page: usize) -> Self {
         let (mut folders, mut rows): (Vec<ListingRow<'a>>, Vec<ListingRow<'a>>) = Default::default();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for file in files {
             let Some(below) = below_folder(file.name.as_str(), folder) else { continue };
             let Some((first, _)) = below.split_once('/') else {
@@ -37,23 +40,14 @@ impl<'a> FileListing<'a> {
                 continue;
             };
             let path = &file.name.as_str()[..file.name.as_str().len() - below.len() + first.len()];
-            match folders.last_mut() {
-                Some(ListingRow::Folder { path: last, count, bytes }) if *last == path => {
-                    *count += 1;
-                    *bytes = bytes.saturating_add(file.size);
-                }
-                // The files are in the order of their names, so that those of one folder follow each other, but for
-                // names that sort between it and its slash.
-                _ => match folders
-                    .iter_mut()
-                    .find(|row| matches!(row, ListingRow::Folder { path: known, .. } if *known == path))
-                {
-                    Some(ListingRow::Folder { count, bytes, .. }) => {
-                        *count += 1;
-                        *bytes = bytes.saturating_add(file.size);
-                    }
-                    _ => folders.push(ListingRow::Folder { path, count: 1, bytes: file.size }),
-                },
+            // Not the last folder alone: names that sort between a folder and its slash part its files.
+            let place = *places.entry(path).or_insert_with(|| {
+                folders.push(ListingRow::Folder { path, count: 0, bytes: 0 });
+                folders.len() - 1
+            });
+            if let ListingRow::Folder { count, bytes, .. } = &mut folders[place] {
+                *count += 1;
+                *bytes = bytes.saturating_add(file.size);
             }
         }
         folders.append(&mut rows);
@@ -67,14 +61,16 @@ impl<'a> FileListing<'a> {
 /// Returns the files that were chosen, by number or as whole folders; all of them if nothing was.
 pub(super) fn chosen_files<'a>(files: &'a [GuestFile], fields: &[(String, String)]) -> Vec<&'a GuestFile> {
     let values = |name: &'static str| fields.iter().filter(move |(key, _)| key == name).map(|(_, value)| value);
-    let numbers: std::collections::HashSet<u32> = values("f").filter_map(|value| value.parse().ok()).collect();
-    let folders: Vec<&String> = values("d").collect();
+    let numbers: HashSet<u32> = values("f").filter_map(|value| value.parse().ok()).collect();
+    let folders: HashSet<&str> = values("d").map(String::as_str).collect();
     if values("f").next().is_none() && folders.is_empty() {
         return files.iter().collect();
     }
     let is_chosen = |file: &&GuestFile| {
         numbers.contains(&file.number)
-            || folders.iter().any(|folder| below_folder(file.name.as_str(), folder).is_some())
+            || folders.contains("")
+            // The few folders above a file, rather than the many that a request may name.
+            || file.name.as_str().match_indices('/').any(|(end, _)| folders.contains(&file.name.as_str()[..end]))
     };
     files.iter().filter(is_chosen).collect()
 }
@@ -129,6 +125,22 @@ mod tests {
     }
 
     #[test]
+    fn each_folder_has_one_row_however_many_there_are() {
+        let names: Vec<String> =
+            (0..20_000).flat_map(|number| ["", ".x"].map(|end| format!("{number:05}{end}/f"))).collect();
+        let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+        // Not in their order: the files of a folder don't follow each other.
+        names.rotate_left(1);
+        let files = files(&names);
+        let begun = std::time::Instant::now();
+        assert_eq!(FileListing::new(&files, "", 1).last_page, 80);
+        assert_eq!(rows(&files, "").len(), PAGE_ROWS);
+        let query: String = (0..10_000).map(|number| format!("d={number}&")).collect();
+        assert_eq!(chosen_files(&files, &super::super::http_text::form_fields(&query)).len(), 0);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+
+    #[test]
     fn a_choice_is_of_files_and_of_folders() {
         let files = files(&["a/b", "ab", "c/d", "e"]);
         let chosen = |query: &str| {
@@ -138,6 +150,8 @@ mod tests {
         assert_eq!(chosen(""), [0, 1, 2, 3]);
         assert_eq!(chosen("f=3&d=a"), [0, 3]);
         assert_eq!(chosen("f=99"), [0; 0]);
+        assert_eq!(chosen("d="), [0, 1, 2, 3]);
+        assert_eq!((chosen("d=a%2F"), chosen("d=ab"), chosen("d=c&d=a")), (vec![], vec![], vec![0, 2]));
         assert_eq!(chosen("d=c%2Fd"), [0; 0]);
     }
 
