@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::http_text::set_field;
+use super::http_text::{header_text, set_field};
 
 /// The part of a representation that a request gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,11 @@ impl RangeAnswer {
         set_field(fields, CONTENT_LENGTH, (range.end - range.start).to_string());
         (status, Some(range))
     }
+}
+
+/// Returns the `Range` of a request; it means something with GET alone (RFC 9110, 14.2).
+pub(super) fn asked_range<'a>(method: &Method, headers: &'a HeaderMap) -> Option<&'a str> {
+    header_text(headers, &RANGE).filter(|_| method == Method::GET)
 }
 
 /// Returns the part of `size` bytes with this entity tag that a request gets, from its `Range` and `If-Range`.
@@ -173,6 +178,13 @@ mod tests {
             assert_eq!(answer_range(Some("bytes=1-1"), Some(condition), "\"t\"", 10), expected, "{condition}");
         }
         assert!(names_tag("\"a\", W/\"t\"", "\"t\"") && names_tag("*", "\"t\"") && !names_tag("\"a\", t", "\"t\""));
+    }
+
+    #[test]
+    fn a_look_has_no_range() {
+        let headers = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-0"))]);
+        assert_eq!(asked_range(&Method::GET, &headers), Some("bytes=0-0"));
+        assert_eq!(asked_range(&Method::HEAD, &headers), None);
     }
 
     #[test]

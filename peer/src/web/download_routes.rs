@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-    IF_RANGE, RANGE,
+    IF_RANGE,
 };
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::address_limits::GuestPeer;
 use super::archive_layout::{ArchiveFormat, ArchiveLayout};
 use super::archive_segment::ArchiveSegment;
-use super::byte_range::{answer_range, names_tag};
+use super::byte_range::{answer_range, asked_range, names_tag};
 use super::file_listing::chosen_files;
 use super::guest_admission::{AnswerForm, GuestRefusal, admit};
 use super::http_text::{attachment, form_fields, header_text, set_field};
@@ -129,7 +129,7 @@ async fn answer_download<S: PieceSource + Unpin>(
         return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
     }
     set(ACCEPT_RANGES, "bytes".to_owned());
-    let answer = answer_range(header_text(headers, &RANGE), header_text(headers, &IF_RANGE), &tag, size);
+    let answer = answer_range(asked_range(method, headers), header_text(headers, &IF_RANGE), &tag, size);
     let (status, range) = answer.response_range(size, &mut fields);
     let Some(range) = range else { return Ok((status, fields).into_response()) };
     let length = range.end - range.start;

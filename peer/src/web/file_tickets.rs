@@ -59,9 +59,25 @@ impl FileTickets {
     pub(super) fn redeem(&self, token: &str, session: &blake3::Hash, resumed: Option<&str>) -> Option<DownloadTicket> {
         self.0.lock().redeem(token, session, resumed, Instant::now())
     }
+
+    /// Returns a ticket of this session, which stays as it is.
+    pub(super) fn find(&self, token: &str, session: &blake3::Hash) -> Option<DownloadTicket> {
+        self.0.lock().find(token, session, Instant::now())
+    }
 }
 
 impl TicketTable {
+    fn find(&mut self, token: &str, session: &blake3::Hash, now: Instant) -> Option<DownloadTicket> {
+        let key = blake3::hash(token.as_bytes());
+        self.forget_old(now);
+        let begun = self.begun.iter().find(|(begun, ..)| *begun == key).map(|(.., ticket)| ticket);
+        self.open.find(token, now).or(begun).filter(|ticket| ticket.session == *session).cloned()
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        self.begun.retain(|(_, since, _)| now.saturating_duration_since(*since) < RESUMPTION_LIFE);
+    }
+
     fn redeem(
         &mut self,
         token: &str,
@@ -69,7 +85,7 @@ impl TicketTable {
         resumed: Option<&str>,
         now: Instant,
     ) -> Option<DownloadTicket> {
-        self.begun.retain(|(_, since, _)| now.saturating_duration_since(*since) < RESUMPTION_LIFE);
+        self.forget_old(now);
         let key = blake3::hash(token.as_bytes());
         if let Some(ticket) = self.open.redeem(token, now) {
             if ticket.session != *session {
@@ -111,7 +127,13 @@ mod tests {
         let old = issue(&mut table);
         assert_eq!(table.redeem(&old, &mine, None, now + TICKET_LIFE), None);
         let taken = issue(&mut table);
+        for _ in 0..2 {
+            assert_eq!(table.find(&taken, &mine, now).as_ref(), Some(&ticket), "a look takes nothing");
+        }
+        assert_eq!((table.find(&taken, &other, now), table.find("", &mine, now)), (None, None));
         assert!(table.redeem(&taken, &mine, None, now).is_some());
+        assert!(table.find(&taken, &mine, now + TICKET_LIFE * 2).is_some(), "it may go on");
+        assert_eq!(table.find(&taken, &mine, now + RESUMPTION_LIFE), None);
         let tag = ticket.tag();
         for (session, resumed, later) in [
             (&mine, None, now),

@@ -33,6 +33,13 @@ impl<T> OneUseTokens<T> {
         token
     }
 
+    /// Returns what a token is for, which stays in use.
+    pub(super) fn find(&mut self, token: &str, now: Instant) -> Option<&T> {
+        self.forget_old(now);
+        let hash = blake3::hash(token.as_bytes());
+        self.open.iter().find(|(open, ..)| *open == hash).map(|(.., what)| what)
+    }
+
     /// Takes a token out of use, and returns what it is for; `None` if it is unknown, used or too old.
     pub(super) fn redeem(&mut self, token: &str, now: Instant) -> Option<T> {
         self.forget_old(now);
@@ -56,7 +63,10 @@ mod tests {
         let (mut tokens, now) = (OneUseTokens::new(Duration::from_secs(60), 2), Instant::now());
         let first = tokens.issue(1, now);
         assert_eq!((first.len(), tokens.redeem("", now), tokens.redeem(&first[1..], now)), (32, None, None));
+        assert_eq!(tokens.find(&first[1..], now), None);
+        assert_eq!(tokens.find(&first, now), Some(&1));
         assert_eq!((tokens.redeem(&first, now), tokens.redeem(&first, now)), (Some(1), None));
+        assert_eq!(tokens.find(&first, now), None);
         let old = tokens.issue(2, now);
         assert_eq!(tokens.redeem(&old, now + Duration::from_secs(60)), None);
         let three = [3, 4, 5].map(|what| tokens.issue(what, now));

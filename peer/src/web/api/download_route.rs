@@ -24,7 +24,7 @@ use crate::engine::door::mark_taken;
 use crate::engine::guest_links::GuestFileFault;
 use crate::engine::{Error, run_blocking};
 use crate::sys::open_regular;
-use crate::web::byte_range::answer_range;
+use crate::web::byte_range::{answer_range, asked_range};
 use crate::web::file_tickets::DownloadTicket;
 use crate::web::http_text::{attachment, header_text, set_field};
 use crate::web::piece_body::{PieceBody, PieceSource};
@@ -40,13 +40,20 @@ pub(super) async fn download(
     let if_range = header_text(&headers, &IF_RANGE);
     // If-Range means nothing without Range (RFC 9110, 13.1.5).
     let resumed = if_range.filter(|_| headers.contains_key(RANGE));
-    let ticket = context.tickets.redeem(&token, &session.mark(), resumed).ok_or_else(ApiError::not_found)?;
+    let is_look = method == Method::HEAD;
+    let (tickets, mark) = (&context.tickets, session.mark());
+    // A look, such as that of a download manager, leaves the ticket to the download.
+    let ticket = if is_look { tickets.find(&token, &mark) } else { tickets.redeem(&token, &mark, resumed) };
+    let ticket = ticket.ok_or_else(ApiError::not_found)?;
     let (path, is_at_door) = (ticket.path.clone(), context.mode == SessionMode::Door);
     let opened = run_blocking(move || {
         let file = open_regular(&path).map_err(Error::disk(&path))?;
         let size = file.metadata().map_err(Error::disk(&path))?.len();
         // It is kept for a while after that.
-        if is_at_door && let Err(why) = mark_taken(&path) {
+        if is_at_door
+            && !is_look
+            && let Err(why) = mark_taken(&path)
+        {
             tracing::warn!("a fetched file can't be marked: {why}");
         }
         Ok((file, size))
@@ -54,12 +61,12 @@ pub(super) async fn download(
     let gone = || ApiError::new(StatusCode::GONE, "not_found", || tr!("the file is not there any more"));
     let (file, size) = opened.await.map_err(|_| gone())?;
     let tag = ticket.tag();
-    let answer = answer_range(header_text(&headers, &RANGE), if_range, &tag, size);
+    let answer = answer_range(asked_range(&method, &headers), if_range, &tag, size);
     let mut fields = download_fields(&ticket);
     let (status, range) = answer.response_range(size, &mut fields);
     let Some(range) = range else { return Ok((status, fields).into_response()) };
     let length = range.end - range.start;
-    if method == Method::HEAD {
+    if is_look {
         return Ok((status, fields).into_response());
     }
     let source = FetchedFileSource { file, path: ticket.path, range, piece_bytes: context.bodies.piece_bytes() };
