@@ -11,6 +11,8 @@ const SCHEMAS: &[(&str, &str)] = &[
     ("Nothing", ""),
     ("Changed", "changed: bool"),
     ("SessionRequest", "token?: text, user?: text, password?: text, consent?: text"),
+    ("NewAccount", "user: text, password: text"),
+    ("Account", "user: text"),
     (
         "Session",
         "user: text, mode: text, tracker: text, fingerprint: text, version: text, connected: bool, download_folder?: text",
