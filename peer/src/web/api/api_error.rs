@@ -41,6 +41,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, ErrorKind::Usage.as_str(), message)
     }
 
+    /// Returns the error of a request that broke off, or of which nothing comes; the same one may come again.
+    pub(in crate::web) fn broke_off(message: impl Fn() -> String) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, ErrorKind::Interrupted.as_str(), message)
+    }
+
     /// Returns the error of a request without a session.
     pub(in crate::web) fn no_session() -> Self {
         let words = || tr!("this page has no session: open it again");

@@ -103,7 +103,7 @@ fn bad_body(why: &serde_json::Error) -> ApiError {
 
 async fn read_body(body: Body) -> Result<Bytes, ApiError> {
     let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES));
-    let late = || ApiError::bad_request(|| tr!("the body doesn't come"));
+    let late = || ApiError::broke_off(|| tr!("the body doesn't come"));
     read.await.map_err(|_| late())?.map_err(|_| {
         let words = || tr!("the body has at most {limit} bytes, and comes whole", limit = MAX_BODY_BYTES);
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::Usage.as_str(), words)

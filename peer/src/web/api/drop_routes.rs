@@ -153,8 +153,11 @@ impl UploadSink for DropWriter {
 impl From<UploadBreak<DropError>> for ApiError {
     fn from(why: UploadBreak<DropError>) -> Self {
         match why {
-            UploadBreak::Superseded => Self::bad_request(|| tr!("another request goes on with this upload")),
-            UploadBreak::BrokeOff => Self::bad_request(|| tr!("the upload broke off")),
+            UploadBreak::Superseded => {
+                let words = || tr!("another request goes on with this upload");
+                Self::new(StatusCode::CONFLICT, ErrorKind::Interrupted.as_str(), words)
+            }
+            UploadBreak::BrokeOff => Self::broke_off(|| tr!("the upload broke off")),
             UploadBreak::Refused(error) => error.into(),
         }
     }

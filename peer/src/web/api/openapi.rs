@@ -120,7 +120,7 @@ fn operation_object((method, path, summary, body, status, answer): &Operation) -
         responses
             .insert("202".to_owned(), json!({ "description": "A part is here", "content": content("UploadPart") }));
     }
-    for status in ["400", "401", "403", "404", "409", "413", "421", "429", "503"] {
+    for status in ["400", "401", "403", "404", "408", "409", "413", "421", "429", "503"] {
         responses.insert(status.to_owned(), error.clone());
     }
     let named = path.split(['{', '}']).skip(1).step_by(2);
