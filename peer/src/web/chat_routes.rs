@@ -9,6 +9,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use localization::tr;
 use serde_json::json;
 
 use super::address_limits::GuestPeer;
@@ -114,8 +115,10 @@ async fn read_request(headers: &HeaderMap, body: Body) -> Result<GuestMessageReq
         return Err(GuestChatError::TooLong.into());
     }
     let body = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await;
-    let Ok(Ok(body)) = body else { return Err(GuestRefusal::BadRequest("the message is too long, or it broke off")) };
-    let body = std::str::from_utf8(&body).map_err(|_| GuestRefusal::BadRequest("the message is not UTF-8"))?;
+    let body = body.map_err(|_| GuestRefusal::broke_off(|| tr!("the message doesn't come")))?;
+    let body = body.map_err(|_| GuestRefusal::bad_request(|| tr!("the message is too long, or it broke off")))?;
+    let body = std::str::from_utf8(&body);
+    let body = body.map_err(|_| GuestRefusal::bad_request(|| tr!("the message is not UTF-8")))?;
     if header_text(headers, &CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/plain")) {
         return Ok(GuestMessageRequest { text: body.to_owned(), ..GuestMessageRequest::default() });
     }

@@ -10,6 +10,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Body as HttpBody;
+use localization::tr;
 
 use super::address_limits::GuestPeer;
 use super::guest_admission::{AnswerForm, GuestRefusal, HTML, admit};
@@ -40,7 +41,7 @@ pub(super) async fn upload_form(
             Ok(()) => Ok(files.placed),
             Err(refusal) => {
                 files.abandon().await;
-                Err(refusal)
+                Err(files.with_arrivals(refusal))
             }
         }
     };
@@ -68,7 +69,11 @@ impl FormFiles<'_> {
     async fn receive(&mut self, mut parser: MultipartForm, mut body: Body) -> Result<(), GuestRefusal> {
         while !parser.is_complete() {
             let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context));
-            let Ok(Some(Ok(frame))) = tokio::time::timeout(READ_PATIENCE, frame).await else { return Err(no_form()) };
+            let Ok(Some(Ok(frame))) = tokio::time::timeout(READ_PATIENCE, frame).await else {
+                return Err(GuestRefusal::broke_off(|| {
+                    tr!("the files didn't come whole: go back, choose them again, and send them")
+                }));
+            };
             let Ok(bytes) = frame.into_data() else { continue };
             for event in parser.feed(&bytes).map_err(|_| no_form())? {
                 self.handle(event).await?;
@@ -110,6 +115,19 @@ impl FormFiles<'_> {
         Ok(())
     }
 
+    /// Tells whoever has no script which of the files needn't be sent again.
+    fn with_arrivals(&self, refusal: GuestRefusal) -> GuestRefusal {
+        let (GuestRefusal::BrokeOff(_), count @ 1..) = (&refusal, self.placed.len()) else { return refusal };
+        let last = self.placed.last().map_or_else(String::new, |placed| placed.name.clone());
+        GuestRefusal::broke_off(|| {
+            tr!(
+                "files that arrived: {count}, the last {last}; go back, choose those after it, and send them",
+                count,
+                last
+            )
+        })
+    }
+
     /// Gives up the file that didn't come whole; what came before it stays.
     async fn abandon(&mut self) {
         if let Some(writer) = self.writer.take()
@@ -120,6 +138,6 @@ impl FormFiles<'_> {
     }
 }
 
-const fn no_form() -> GuestRefusal {
-    GuestRefusal::BadRequest("that is no form with files, or it broke off")
+fn no_form() -> GuestRefusal {
+    GuestRefusal::bad_request(|| tr!("that is no form with files"))
 }

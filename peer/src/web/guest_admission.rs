@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, COOKIE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use localization::tr;
 
 use super::address_limits::GuestAddress;
 use super::guest_pages::PageFrame;
@@ -13,6 +14,7 @@ use super::page_texts::PageLanguage;
 use super::web_context::WebContext;
 use crate::engine::guest_links::{AdmittedGuest, GuestChatError, GuestCredential, GuestFileFault, GuestUploadError};
 use crate::engine::{Error, run_blocking};
+use crate::util::TranslatedText;
 
 /// The cookie of a session. Its path is the link's, so that each link has its own.
 pub(super) const SESSION_COOKIE: &str = "vizinho_guest";
@@ -30,7 +32,11 @@ pub(super) enum GuestRefusal {
     /// The file can't be given.
     Fault(GuestFileFault),
     /// The request is wrong, for this reason.
-    BadRequest(&'static str),
+    BadRequest(TranslatedText),
+    /// The request broke off, or nothing came; the same one may come again.
+    BrokeOff(TranslatedText),
+    /// Another request goes on with the upload.
+    Superseded,
     /// The upload can't be taken.
     Upload(GuestUploadError),
     /// The message can't be taken.
@@ -77,6 +83,16 @@ impl From<GuestChatError> for GuestRefusal {
     }
 }
 
+impl GuestRefusal {
+    pub(super) fn bad_request(why: impl Fn() -> String) -> Self {
+        Self::BadRequest(TranslatedText::new(why))
+    }
+
+    pub(super) fn broke_off(why: impl Fn() -> String) -> Self {
+        Self::BrokeOff(TranslatedText::new(why))
+    }
+}
+
 impl AnswerForm {
     /// Returns true for browsers, false for curl and for scripts of pages.
     pub(super) const fn is_html(self) -> bool {
@@ -111,12 +127,10 @@ impl GuestRefusal {
     pub(super) fn answer(self, frame: &PageFrame, form: AnswerForm) -> Response {
         let language = form.language;
         let words = |status, words: &str| form.words(frame, status, words);
+        // A 401 has to name a scheme (RFC 9110, 15.5.2).
+        let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
         match self {
-            Self::Unauthorised => {
-                // A 401 has to name a scheme (RFC 9110, 15.5.2).
-                let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
-                (challenge, form.enter_form(frame, StatusCode::UNAUTHORIZED, None)).into_response()
-            }
+            Self::Unauthorised => (challenge, form.enter_form(frame, StatusCode::UNAUTHORIZED, None)).into_response(),
             Self::Wait(seconds) => {
                 let retry = [(RETRY_AFTER, HeaderValue::from(seconds))];
                 let page = form.enter_form(frame, StatusCode::TOO_MANY_REQUESTS, Some(language.enter_wait()));
@@ -128,8 +142,15 @@ impl GuestRefusal {
             Self::Fault(GuestFileFault::Unreadable(_)) => {
                 words(StatusCode::INTERNAL_SERVER_ERROR, language.file_gone())
             }
-            Self::BadRequest(why) => words(StatusCode::BAD_REQUEST, why),
-            Self::LengthRequired => words(StatusCode::LENGTH_REQUIRED, "say how long the upload is: Content-Length"),
+            Self::BadRequest(why) => words(StatusCode::BAD_REQUEST, &language.format(|| why.to_string())),
+            Self::BrokeOff(why) => words(StatusCode::REQUEST_TIMEOUT, &language.format(|| why.to_string())),
+            Self::Superseded => {
+                words(StatusCode::CONFLICT, &language.format(|| tr!("another request goes on with this upload")))
+            }
+            Self::LengthRequired => {
+                let why = language.format(|| tr!("say how long the upload is: Content-Length"));
+                words(StatusCode::LENGTH_REQUIRED, &why)
+            }
             Self::Busy => {
                 let retry = [(RETRY_AFTER, HeaderValue::from_static("5"))];
                 (retry, words(StatusCode::SERVICE_UNAVAILABLE, language.busy())).into_response()

@@ -9,6 +9,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use localization::tr;
 
 use super::answer_headers::{FETCH_SITE, add_common_headers};
 use super::archive_layout::ArchiveFormat;
@@ -48,11 +49,11 @@ async fn guard(State(context): State<Arc<WebContext>>, request: Request, next: N
     let fetch_site = headers.get(FETCH_SITE).map(|site| site.to_str().unwrap_or_default());
     let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
     let form = AnswerForm::of(headers);
-    let refuse = |status, words| form.words(&context.frame, status, words);
+    let refuse = |status, words: fn() -> String| form.words(&context.frame, status, &form.language.format(words));
     let mut response = if !is_own_host(host, &context.own_names) {
-        refuse(StatusCode::MISDIRECTED_REQUEST, "this machine has no such name: use its address")
+        refuse(StatusCode::MISDIRECTED_REQUEST, || tr!("this machine has no such name: use its address"))
     } else if is_change && !(RequestOrigin { scheme: "https", host, origin, fetch_site }).may_change() {
-        refuse(StatusCode::FORBIDDEN, "a page of another site may not do that")
+        refuse(StatusCode::FORBIDDEN, || tr!("a page of another site may not do that"))
     } else {
         next.run(request).await
     };

@@ -9,6 +9,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use localization::tr;
 
 use super::address_limits::GuestPeer;
 use super::chat_section::ChatSection;
@@ -96,7 +97,8 @@ async fn open_session(
     body: Body,
 ) -> Result<Response, GuestRefusal> {
     let body = tokio::time::timeout(FORM_TIMEOUT, to_bytes(body, MAX_FORM_BYTES)).await;
-    let Ok(Ok(body)) = body else { return Err(GuestRefusal::BadRequest("that is no form with a code")) };
+    let body = body.map_err(|_| GuestRefusal::broke_off(|| tr!("the code doesn't come: try again")))?;
+    let body = body.map_err(|_| GuestRefusal::bad_request(|| tr!("that is no form with a code")))?;
     let fields = form_fields(std::str::from_utf8(&body).unwrap_or_default());
     let code = fields.into_iter().find_map(|(name, value)| (name == "code").then_some(value)).unwrap_or_default();
     // Before the code is looked at: while it waits, an address learns of no code whether it is right.

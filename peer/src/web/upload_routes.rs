@@ -176,8 +176,8 @@ impl UploadSink for GuestUploadSink {
 impl From<UploadBreak<GuestUploadError>> for GuestRefusal {
     fn from(why: UploadBreak<GuestUploadError>) -> Self {
         match why {
-            UploadBreak::Superseded => Self::BadRequest("another request goes on with this upload"),
-            UploadBreak::BrokeOff => Self::BadRequest("the upload broke off"),
+            UploadBreak::Superseded => Self::Superseded,
+            UploadBreak::BrokeOff => Self::broke_off(|| tr!("the upload broke off")),
             UploadBreak::Refused(error) => error.into(),
         }
     }
@@ -190,7 +190,7 @@ fn asked_upload(path: &str, query: Option<String>) -> Result<UploadAnnouncement,
     let size = value("size").and_then(|size| size.parse().ok());
     Ok(UploadAnnouncement {
         name: last_segment(path),
-        size: size.ok_or(GuestRefusal::BadRequest("say the size: ?size=BYTES"))?,
+        size: size.ok_or_else(|| GuestRefusal::bad_request(|| tr!("say the size: ?size=BYTES")))?,
         key: checked_key(value("key"))?,
         offset: 0,
     })
@@ -199,15 +199,17 @@ fn asked_upload(path: &str, query: Option<String>) -> Result<UploadAnnouncement,
 fn announcement(path: &str, headers: &HeaderMap) -> Result<UploadAnnouncement, GuestRefusal> {
     let length = header_text(headers, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     let length = length.ok_or(GuestRefusal::LengthRequired)?;
-    let wrong = GuestRefusal::BadRequest("Content-Range and Content-Length don't agree");
-    let (offset, size) = uploaded_range(headers.get(CONTENT_RANGE), length).ok_or(wrong)?;
+    let wrong = || GuestRefusal::bad_request(|| tr!("Content-Range and Content-Length don't agree"));
+    let (offset, size) = uploaded_range(headers.get(CONTENT_RANGE), length).ok_or_else(wrong)?;
     let key = header_text(headers, &UPLOAD_KEY).map(|key| String::from_utf8_lossy(&percent_decoded(key)).into_owned());
     Ok(UploadAnnouncement { name: last_segment(path), size, key: checked_key(key)?, offset })
 }
 
 fn checked_key(key: Option<String>) -> Result<Option<String>, GuestRefusal> {
     match key {
-        Some(key) if key.len() > MAX_KEY_BYTES => Err(GuestRefusal::BadRequest("the mark of the upload is too long")),
+        Some(key) if key.len() > MAX_KEY_BYTES => {
+            Err(GuestRefusal::bad_request(|| tr!("the mark of the upload is too long")))
+        }
         key => Ok(key.filter(|key| !key.is_empty())),
     }
 }
