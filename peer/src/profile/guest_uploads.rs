@@ -12,13 +12,15 @@ use super::sql_integer::sql_integer;
 use super::{Profile, ProfileError};
 
 const MAX_UPLOADS: i64 = 10_000;
-const COLUMNS: &str = "number, name, size, part, placed, hash";
+const COLUMNS: &str = "number, name, size, part, placed, hash, link";
 
 /// An upload to a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestUpload {
-    /// Its number in the profile.
+    /// Its number in the profile, which another one gets once it is removed.
     pub number: i64,
+    /// The number of its link, which no other link ever gets.
+    pub link: i64,
     /// The name that the guest gave.
     pub name: String,
     /// Its size in bytes, as announced.
@@ -38,19 +40,27 @@ pub enum UploadReservation {
     OverQuota(u64),
     /// The link has had too many uploads.
     TooMany,
+    /// The link was removed, or has expired.
+    Ended,
 }
 
 impl Profile {
-    /// Sets the bytes of an upload aside. One with the same key goes on, unless it is to be begun anew.
+    /// Sets the bytes of an upload aside, if the link holds at `now`. One with the same key goes on, unless it is to be
+    /// begun anew.
     pub fn reserve_guest_upload(
         &self,
-        (link, max_bytes): (i64, u64),
+        (link, max_bytes, now): (i64, u64, i64),
         key: &[u8],
         (name, size): (&str, u64),
         part: &str,
         anew: bool,
     ) -> Result<UploadReservation, ProfileError> {
         self.in_transaction(TransactionBehavior::Immediate, |transaction| {
+            // Together with the reservation: one for a link that is gone would be found by nobody.
+            let is_live = "SELECT 1 FROM guest_link WHERE number = ?1 AND expires_at > ?2";
+            if !transaction.prepare_cached(is_live)?.exists([link, now])? {
+                return Ok(UploadReservation::Ended);
+            }
             let known = format!("SELECT {COLUMNS} FROM guest_upload WHERE link = ?1 AND key = ?2");
             if let Some(known) = transaction.query_row(&known, params![link, key], read_upload).optional()? {
                 if !anew {
@@ -81,7 +91,7 @@ impl Profile {
             )?;
             let number = transaction.last_insert_rowid();
             let (name, part) = (name.to_owned(), part.to_owned());
-            Ok(UploadReservation::Reserved(GuestUpload { number, name, size, part, placed: None }))
+            Ok(UploadReservation::Reserved(GuestUpload { number, link, name, size, part, placed: None }))
         })
     }
 
@@ -98,23 +108,24 @@ impl Profile {
         self.query_all(self.reader(), &sql, [link], read_upload)
     }
 
-    /// Records that an upload is complete, with its name and its size.
+    /// Records that an upload is complete, with its name and its size; false if its link was removed meanwhile.
     pub fn complete_guest_upload(
         &self,
-        number: i64,
+        upload: &GuestUpload,
         (placed, size): (&str, u64),
         hash: &ContentHash,
-    ) -> Result<(), ProfileError> {
+    ) -> Result<bool, ProfileError> {
         let changed = self.writer()?.execute(
-            "UPDATE guest_upload SET placed = ?2, size = ?3, hash = ?4 WHERE number = ?1",
-            params![number, placed, sql_integer(size), hash.as_bytes()],
+            "UPDATE guest_upload SET placed = ?3, size = ?4, hash = ?5 WHERE number = ?1 AND link = ?2",
+            params![upload.number, upload.link, placed, sql_integer(size), hash.as_bytes()],
         );
-        self.db_result(changed).map(|_| ())
+        self.db_result(changed).map(|rows| rows > 0)
     }
 
     /// Forgets an upload that was given up.
-    pub fn remove_guest_upload(&self, number: i64) -> Result<(), ProfileError> {
-        let changed = self.writer()?.execute("DELETE FROM guest_upload WHERE number = ?1", [number]);
+    pub fn remove_guest_upload(&self, upload: &GuestUpload) -> Result<(), ProfileError> {
+        let sql = "DELETE FROM guest_upload WHERE number = ?1 AND link = ?2";
+        let changed = self.writer()?.execute(sql, [upload.number, upload.link]);
         self.db_result(changed).map(|_| ())
     }
 }
@@ -127,6 +138,7 @@ fn read_upload(row: &Row<'_>) -> rusqlite::Result<GuestUpload> {
         size: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
         part: row.get(3)?,
         placed: placed.zip(hash.map(ContentHash::from_bytes)),
+        link: row.get(6)?,
     })
 }
 
@@ -152,21 +164,37 @@ mod tests {
             pid: None,
         };
         let link = profile.add_guest_link(new, &[]).unwrap().unwrap();
-        let reserve = |key: &[u8], size, anew| {
-            profile.reserve_guest_upload((link, 100), key, ("a", size), ".a.part", anew).unwrap()
+        let reserve_at = |now, key: &[u8], size, anew| {
+            profile.reserve_guest_upload((link, 100, now), key, ("a", size), ".a.part", anew).unwrap()
         };
+        let reserve = |key: &[u8], size, anew| reserve_at(999, key, size, anew);
         let UploadReservation::Reserved(first) = reserve(b"k", 60, false) else { panic!("it is taken") };
         assert_eq!(reserve(b"k", 60, false), UploadReservation::Reserved(first.clone()), "it goes on");
         assert_eq!(reserve(b"l", 41, false), UploadReservation::OverQuota(40));
         let UploadReservation::Reserved(second) = reserve(b"k", 100, true) else { panic!("in place of the first") };
-        profile.complete_guest_upload(second.number, ("a (2)", 100), &ContentHash::of(b"x")).unwrap();
+        assert!(profile.complete_guest_upload(&second, ("a (2)", 100), &ContentHash::of(b"x")).unwrap());
         let done = profile.guest_upload(link, b"k").unwrap().unwrap();
         assert_eq!(done.placed, Some(("a (2)".to_owned(), ContentHash::of(b"x"))));
         assert_eq!(reserve(b"k", 1, true), UploadReservation::OverQuota(0), "what is complete stays counted");
         assert_eq!(profile.guest_uploads(link).unwrap().len(), 1);
-        profile.complete_guest_upload(second.number, ("a (2)", 40), &ContentHash::of(b"x")).unwrap();
+        assert!(profile.complete_guest_upload(&second, ("a (2)", 40), &ContentHash::of(b"x")).unwrap());
         let UploadReservation::Reserved(third) = reserve(b"m", 60, false) else { panic!("it was smaller") };
-        profile.remove_guest_upload(third.number).unwrap();
+        profile.remove_guest_upload(&third).unwrap();
         assert_eq!(profile.guest_uploads(link).unwrap().len(), 1);
+        for key in [&b"k"[..], b"n"] {
+            assert_eq!(reserve_at(1000, key, 1, false), UploadReservation::Ended, "it has expired");
+        }
+        profile.remove_guest_link(link).unwrap();
+        assert_eq!(reserve(b"n", 1, false), UploadReservation::Ended);
+        assert_eq!(profile.guest_uploads(link).unwrap(), []);
+        // Its number may be another upload's by now.
+        let next = profile.add_guest_link(NewGuestLink { id: "next", nonce: b"next", token_hash: b"next", ..new }, &[]);
+        let next = next.unwrap().unwrap();
+        let other = profile.reserve_guest_upload((next, 100, 1), b"k", ("b", 1), ".b.part", false).unwrap();
+        let UploadReservation::Reserved(other) = other else { panic!("it is taken") };
+        assert_eq!(other.number, second.number);
+        assert!(!profile.complete_guest_upload(&second, ("a", 1), &ContentHash::of(b"x")).unwrap());
+        profile.remove_guest_upload(&second).unwrap();
+        assert_eq!(profile.guest_uploads(next).unwrap(), [other]);
     }
 }

@@ -17,6 +17,7 @@ use super::guest_admission::{AnswerForm, GuestRefusal, HTML, admit};
 use super::http_text::header_text;
 use super::link_event::LinkEvent;
 use super::multipart_form::{FormEvent, MultipartForm};
+use super::one_use_tokens::random_text;
 use super::upload_receiver::{READ_PATIENCE, run_sink};
 use super::web_context::WebContext;
 use crate::engine::guest_links::{AdmittedGuest, GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter};
@@ -88,7 +89,8 @@ impl FormFiles<'_> {
                 // What is left of the form is the most that the file can have.
                 let came = self.placed.iter().fold(0_u64, |sum, placed| sum.saturating_add(placed.size));
                 let size = self.length.saturating_sub(came);
-                let announced = UploadAnnouncement { name, size, key: None, offset: 0 };
+                // A mark of its own: the same form once more, of this guest or another, has parts of its own.
+                let announced = UploadAnnouncement { name, size, key: Some(random_text()), offset: 0 };
                 let (links, guest) = (self.context.links.clone(), self.guest.clone());
                 self.writer = Some(run_sink(move || links.begin_upload(&guest, &announced)).await?);
             }
@@ -105,7 +107,7 @@ impl FormFiles<'_> {
             }
             FormEvent::FileEnd => {
                 let Some(writer) = self.writer.take() else { return Err(no_form()) };
-                let placed = run_sink(move || writer.finish()).await?;
+                let placed = run_sink(move || writer.finish_or_abandon()).await?;
                 let PlacedUpload { name, size, hash } = placed.clone();
                 let (link, address) = (self.guest.link.number, self.peer.ip());
                 (self.context.events)(LinkEvent::Received { link, address, name, size, hash });

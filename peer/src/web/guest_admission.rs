@@ -172,6 +172,11 @@ impl GuestRefusal {
             }
             Self::Upload(error) => {
                 let status = match &error {
+                    GuestUploadError::Ended => {
+                        let why = language.format(|| error.to_string());
+                        return (challenge, words(StatusCode::UNAUTHORIZED, &why)).into_response();
+                    }
+                    GuestUploadError::NoFolder => StatusCode::NOT_FOUND,
                     GuestUploadError::Name(_) => StatusCode::BAD_REQUEST,
                     GuestUploadError::OverQuota(_) | GuestUploadError::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
                     GuestUploadError::WrongOffset(_) | GuestUploadError::Complete(_) => StatusCode::CONFLICT,

@@ -1,7 +1,6 @@
 //! Uploads: a part at a time, from where the last request ended.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::body::Body;
@@ -21,15 +20,10 @@ use super::json_answer::terminal_json_response;
 use super::link_event::LinkEvent;
 use super::upload_receiver::{ReceivedUpload, UploadBreak, UploadSink, receive_upload, run_sink};
 use super::web_context::WebContext;
-use crate::engine::guest_links::{
-    AdmittedGuest, GuestLink, GuestLinks, GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter,
-};
-use crate::util::TranslatedText;
+use crate::engine::guest_links::{AdmittedGuest, GuestUploadError, PlacedUpload, UploadAnnouncement, UploadWriter};
 
 const UPLOAD_KEY: HeaderName = HeaderName::from_static("upload-key");
 const MAX_KEY_BYTES: usize = 512;
-/// Time between two looks whether the link still holds.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Answers how far an upload is, or with its file if it is complete.
 pub(super) async fn state(
@@ -109,17 +103,11 @@ async fn take_upload(
     // Before the turn: requests that wait for theirs are bounded as well.
     let _permit = context.uploads.admit(peer.address()).ok_or(GuestRefusal::Busy)?;
     let turn = context.upload_turns.take(turn_key(&guest, &announced)).await;
-    let (links, link) = (context.links.clone(), guest.link.clone());
-    let sink = |writer| GuestUploadSink {
-        writer,
-        links: context.links.clone(),
-        link: link.clone(),
-        looked_at: Instant::now(),
-    };
+    let (links, link) = (context.links.clone(), guest.link.number);
     // The turn goes along: if this request is dropped meanwhile, the next one waits until the part is closed.
     let begun = run_sink(move || links.begin_upload(&guest, &announced).map(|writer| (writer, turn))).await;
     let placed = match begun {
-        Ok((writer, turn)) => match receive_upload(body, sink(writer), turn).await? {
+        Ok((writer, turn)) => match receive_upload(body, writer, turn).await? {
             ReceivedUpload::Whole(placed) => placed,
             ReceivedUpload::Part(offset) => {
                 return Ok(terminal_json_response(StatusCode::ACCEPTED, &json!({ "offset": offset })));
@@ -133,43 +121,28 @@ async fn take_upload(
     };
     let answer = terminal_json_response(StatusCode::CREATED, &placed_json(&placed));
     let PlacedUpload { name, size, hash } = placed;
-    (context.events)(LinkEvent::Received { link: link.number, address: peer.ip(), name, size, hash });
+    (context.events)(LinkEvent::Received { link, address: peer.ip(), name, size, hash });
     Ok(answer)
 }
 
-/// The part of a guest's upload, and the link by which it comes.
-struct GuestUploadSink {
-    writer: UploadWriter,
-    links: GuestLinks,
-    link: GuestLink,
-    looked_at: Instant,
-}
-
-impl UploadSink for GuestUploadSink {
+impl UploadSink for UploadWriter {
     type Placed = PlacedUpload;
     type Fault = GuestUploadError;
 
     fn write_batch(&mut self, batch: &[Bytes]) -> Result<(), GuestUploadError> {
-        // The link may end while a large file comes; the database isn't asked for each batch.
-        if self.looked_at.elapsed() >= LOOK_INTERVAL {
-            self.looked_at = Instant::now();
-            if !self.links.is_live(&self.link)? {
-                return Err(GuestUploadError::Name(TranslatedText::new(|| tr!("the link has ended"))));
-            }
-        }
-        batch.iter().try_for_each(|bytes| self.writer.write(bytes))
+        batch.iter().try_for_each(|bytes| self.write(bytes))
     }
 
     fn is_complete(&self) -> bool {
-        self.writer.is_complete()
+        Self::is_complete(self)
     }
 
     fn written(&self) -> u64 {
-        self.writer.written()
+        Self::written(self)
     }
 
     fn finish(self) -> Result<PlacedUpload, GuestUploadError> {
-        self.writer.finish()
+        Self::finish(self)
     }
 }
 

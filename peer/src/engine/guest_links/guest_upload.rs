@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::time::{Duration, Instant};
 
 use blake3::Hasher;
 use localization::tr;
@@ -14,14 +15,16 @@ use shared::names::truncate_to_bytes;
 use shared::{ContentHash, FileName};
 
 use super::{GuestLink, GuestLinks};
-use crate::engine::Error;
 use crate::engine::sends::accept_policy::MIN_FREE_BYTES;
+use crate::engine::{Error, now_ms};
 use crate::profile::{GuestUpload, UploadReservation};
 use crate::sys::{FolderHandle, SpaceLimit};
 use crate::util::TranslatedText;
 
 /// The rest of a part's name has to fit as well.
 const PART_STEM_BYTES: usize = 200;
+/// Time between two looks whether the link of a running upload still holds.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An upload that a guest announces.
 #[derive(Debug, Clone)]
@@ -39,6 +42,12 @@ pub struct UploadAnnouncement {
 /// The reason why an upload is refused or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestUploadError {
+    /// The link was revoked, or has expired.
+    #[error("{}", tr!("the link has ended"))]
+    Ended,
+    /// The link takes no files.
+    #[error("{}", tr!("this link takes no files"))]
+    NoFolder,
     /// The name can't be used, for this reason.
     #[error("{}", tr!("that name can't be taken: {why}", why = .0))]
     Name(TranslatedText),
@@ -88,6 +97,8 @@ impl PlacedUpload {
 #[derive(Debug)]
 pub struct UploadWriter {
     links: GuestLinks,
+    link: GuestLink,
+    looked_at: Instant,
     folder: FolderHandle,
     file: File,
     upload: GuestUpload,
@@ -142,7 +153,7 @@ impl GuestLinks {
         self.known_upload(&folder, guest.link.number, &key)?;
         // Without a mark of its own, the same name and size may be another file: it begins anew.
         let anew = announced.key.is_none() && announced.offset == 0;
-        let quota = (guest.link.number, guest.link.max_bytes);
+        let quota = (guest.link.number, guest.link.max_bytes, now_ms());
         let what = (name.as_str(), announced.size);
         // Reserved before anything is written, so that uploads at once don't exceed the bound together.
         let reserved = self.profile.reserve_guest_upload(quota, &key, what, &part, anew).map_err(Error::from)?;
@@ -150,6 +161,7 @@ impl GuestLinks {
             UploadReservation::Reserved(upload) => upload,
             UploadReservation::OverQuota(left) => return Err(GuestUploadError::OverQuota(left)),
             UploadReservation::TooMany => return Err(GuestUploadError::TooMany),
+            UploadReservation::Ended => return Err(GuestUploadError::Ended),
         };
         if let Some(placed) = PlacedUpload::of(&upload) {
             return Err(GuestUploadError::Complete(placed));
@@ -166,7 +178,8 @@ impl GuestLinks {
         // Hashed from the beginning, as a hasher's state doesn't outlast its request.
         let mut hasher = Box::new(Hasher::new());
         hash_prefix(&mut file, &mut hasher).map_err(disk)?;
-        Ok(UploadWriter { links: self.clone(), folder, file, upload, hasher, written: announced.offset })
+        let (links, link, written) = (self.clone(), guest.link.clone(), announced.offset);
+        Ok(UploadWriter { links, link, looked_at: Instant::now(), folder, file, upload, hasher, written })
     }
 
     /// Gives an unfinished upload up, which nobody writes any more: its part goes, and its bytes are free again. A complete
@@ -189,7 +202,7 @@ impl GuestLinks {
     fn discard_upload(&self, folder: &FolderHandle, upload: &GuestUpload) -> Result<(), GuestUploadError> {
         // The part first: without the record nobody would find it.
         folder.remove(&upload.part).map_err(|why| upload_disk_error(upload, why))?;
-        Ok(self.profile.remove_guest_upload(upload.number).map_err(Error::from)?)
+        Ok(self.profile.remove_guest_upload(upload).map_err(Error::from)?)
     }
 }
 
@@ -197,8 +210,17 @@ impl UploadWriter {
     /// Writes the next bytes.
     ///
     /// # Errors
-    /// [`GuestUploadError::NoSpace`], or another reason of the disk. What was written stays.
+    /// [`GuestUploadError::Ended`] soon after the link has; the part is gone then. [`GuestUploadError::NoSpace`], or another
+    /// reason of the disk: what was written stays.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), GuestUploadError> {
+        // The link may end while a large file comes; the database isn't asked for each batch.
+        if self.looked_at.elapsed() >= LOOK_INTERVAL {
+            self.looked_at = Instant::now();
+            if !self.links.is_live(&self.link)? {
+                self.remove_last_part();
+                return Err(GuestUploadError::Ended);
+            }
+        }
         self.file.write_all(bytes).map_err(|why| self.disk_error(why))?;
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
@@ -219,13 +241,42 @@ impl UploadWriter {
     /// numbered ones that nothing has.
     ///
     /// # Errors
-    /// The reason of the disk.
+    /// [`GuestUploadError::Ended`] if the link was removed, or the reason of the disk.
     pub fn finish(self) -> Result<PlacedUpload, GuestUploadError> {
+        self.place()
+    }
+
+    /// Does the same for an upload that no later request goes on with: if it fails, the upload is given up.
+    ///
+    /// # Errors
+    /// As for [`Self::finish`].
+    pub fn finish_or_abandon(self) -> Result<PlacedUpload, GuestUploadError> {
+        let placed = self.place();
+        if placed.is_err()
+            && let Err(why) = self.abandon()
+        {
+            tracing::debug!("the part of an upload stays: {why}");
+        }
+        placed
+    }
+
+    fn place(&self) -> Result<PlacedUpload, GuestUploadError> {
         // On the disk before it has its name: after a power cut, no name stands for a torn file.
         self.file.sync_all().map_err(|why| self.disk_error(why))?;
         let hash = ContentHash::from_bytes(*self.hasher.finalize().as_bytes());
-        let upload = GuestUpload { size: self.written, ..self.upload };
-        self.links.place_upload(&self.folder, &upload, hash)
+        let upload = GuestUpload { size: self.written, ..self.upload.clone() };
+        let placed = self.links.place_upload(&self.folder, &upload, hash);
+        if matches!(placed, Err(GuestUploadError::Ended)) {
+            self.remove_last_part();
+        }
+        placed
+    }
+
+    /// Removes the part of a link that has ended, which it may have got after the parts of that link were removed.
+    fn remove_last_part(&self) {
+        if let Err(why) = self.folder.remove(&self.upload.part) {
+            tracing::debug!("the part of an upload stays: {why}");
+        }
     }
 
     /// Gives the upload up: its part is removed, and its bytes are free again.
@@ -249,7 +300,7 @@ pub(super) fn upload_disk_error(upload: &GuestUpload, why: io::Error) -> GuestUp
 }
 
 fn open_folder(link: &GuestLink) -> Result<FolderHandle, GuestUploadError> {
-    let Some(path) = &link.folder else { return Err(refused_name(|| tr!("this link takes no files"))) };
+    let path = link.folder.as_ref().ok_or(GuestUploadError::NoFolder)?;
     Ok(FolderHandle::open(path).map_err(Error::disk(path))?)
 }
 

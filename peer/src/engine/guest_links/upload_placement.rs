@@ -90,8 +90,11 @@ fn take_free_name(
 ) -> Result<String, GuestUploadError> {
     let disk_error = |why| upload_disk_error(upload, why);
     let record_and_rename = |name: &str| {
-        profile.complete_guest_upload(upload.number, (name, upload.size), hash).map_err(Error::from)?;
-        Ok::<_, Error>(folder.rename_no_replace(&upload.part, name))
+        if profile.complete_guest_upload(upload, (name, upload.size), hash).map_err(Error::from)? {
+            Ok(folder.rename_no_replace(&upload.part, name))
+        } else {
+            Err(GuestUploadError::Ended)
+        }
     };
     for number in 0..MAX_NUMBER {
         let name = if number == 0 { upload.name.clone() } else { numbered_component(&upload.name, number) };

@@ -24,7 +24,7 @@ fn case() -> Case {
         max_bytes: 100,
         is_once: false,
         has_chat: false,
-        lifetime: std::time::Duration::from_secs(60),
+        lifetime: Duration::from_secs(60),
         pid: None,
     };
     let made = make_link(&profile, &identity, &request, &mut |_| ControlFlow::Continue(())).unwrap();
@@ -37,8 +37,12 @@ fn announced(name: &str, size: u64, key: Option<&str>, offset: u64) -> UploadAnn
 }
 
 impl Case {
+    fn folder(&self) -> FolderHandle {
+        FolderHandle::open(&self.home.path().join("in/box")).unwrap()
+    }
+
     fn names(&self) -> Vec<String> {
-        let mut names = FolderHandle::open(&self.home.path().join("in/box")).unwrap().names().unwrap();
+        let mut names = self.folder().names().unwrap();
         names.sort();
         names
     }
@@ -80,8 +84,7 @@ fn end_before_the_rename(case: &Case, name: &str) -> UploadAnnouncement {
     let upload = announced(name, 3, Some("k"), 0);
     let mut writer = case.begin(&upload).unwrap();
     writer.write(b"abc").unwrap();
-    let number = writer.upload.number;
-    case.profile.complete_guest_upload(number, (name, 3), &ContentHash::of(b"abc")).unwrap();
+    assert!(case.profile.complete_guest_upload(&writer.upload, (name, 3), &ContentHash::of(b"abc")).unwrap());
     upload
 }
 
@@ -111,7 +114,7 @@ fn a_complete_upload_keeps_its_file_when_its_part_is_begun_anew() {
     let upload = announced("a", 3, None, 0);
     let mut writer = case.begin(&upload).unwrap();
     writer.write(b"abc").unwrap();
-    case.profile.complete_guest_upload(writer.upload.number, ("a", 3), &ContentHash::of(b"abc")).unwrap();
+    assert!(case.profile.complete_guest_upload(&writer.upload, ("a", 3), &ContentHash::of(b"abc")).unwrap());
     let mut again = case.begin(&upload).unwrap();
     again.write(b"x").unwrap();
     assert_eq!(case.names().last().unwrap(), "a");
@@ -177,4 +180,44 @@ fn a_cancelled_upload_leaves_nothing_and_a_complete_one_stays() {
     assert!(matches!(case.links.upload_offset(&case.guest, &kept), Err(GuestUploadError::Complete(_))));
     let hidden = case.links.cancel_upload(&case.guest, &announced(".bashrc", 1, None, 0));
     assert!(matches!(hidden, Err(GuestUploadError::Name(_))));
+}
+
+#[test]
+fn what_runs_when_its_link_ends_leaves_nothing() {
+    let case = case();
+    let begin = |name: &str| case.begin(&announced(name, 3, Some("k"), 0)).unwrap();
+    let (mut writing, mut finishing) = (begin("writing"), begin("finishing"));
+    writing.write(b"a").unwrap();
+    finishing.write(b"abc").unwrap();
+    remove_link(&case.profile, &case.guest.link).unwrap();
+    // A part that was made at that very moment.
+    for writer in [&writing, &finishing] {
+        case.folder().open_or_create(&writer.upload.part).unwrap();
+    }
+    writing.looked_at -= LOOK_INTERVAL;
+    assert!(matches!(writing.write(b"b"), Err(GuestUploadError::Ended)));
+    assert!(matches!(finishing.finish(), Err(GuestUploadError::Ended)));
+    assert!(matches!(case.begin(&announced("next", 3, None, 0)), Err(GuestUploadError::Ended)));
+    assert_eq!(case.names(), [""; 0]);
+    assert_eq!(case.profile.guest_uploads(case.guest.link.number).unwrap(), []);
+}
+
+#[test]
+fn an_upload_that_fails_at_its_end_can_be_given_up() {
+    let case = case();
+    let mut writer = case.begin(&announced("a", 90, Some("k"), 0)).unwrap();
+    writer.write(b"abc").unwrap();
+    // The rename has nothing to rename.
+    case.folder().remove(&writer.upload.part).unwrap();
+    assert!(writer.finish_or_abandon().is_err());
+    assert_eq!(case.profile.guest_uploads(case.guest.link.number).unwrap(), [], "its bytes are free");
+}
+
+#[test]
+fn a_link_without_a_folder_says_so() {
+    let mut case = case();
+    case.guest.link.folder = None;
+    let upload = announced("a", 1, None, 0);
+    assert!(matches!(case.begin(&upload), Err(GuestUploadError::NoFolder)));
+    assert!(matches!(case.links.upload_offset(&case.guest, &upload), Err(GuestUploadError::NoFolder)));
 }
