@@ -101,6 +101,8 @@ mod file_listing;
 mod file_tickets;
 mod form_upload;
 mod guest_admission;
+#[cfg(test)]
+mod guest_link_tests;
 mod guest_pages;
 mod hidden_folder;
 mod http_server;

@@ -212,28 +212,17 @@ pub(super) async fn admit(
     });
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let session = cookie_value(cookies, SESSION_COOKIE).map(str::to_owned);
-    if bearer.is_none() && session.is_none() {
-        return Err(GuestRefusal::Unauthorised);
-    }
-    // A session can't be guessed, and an old one is no guess: whoever has one is never made to wait.
-    if bearer.is_some()
-        && let Some(seconds) = context.code_wait(address)
-    {
-        return Err(GuestRefusal::Wait(seconds));
-    }
-    let (links, id, is_code) = (context.links.clone(), id.to_owned(), bearer.is_some());
-    let admitted = run_blocking(move || match (&bearer, &session) {
-        (Some(token), _) => links.admit(&id, GuestCredential::Token(token)),
-        (None, Some(session)) => links.admit(&id, GuestCredential::Session(session)),
-        (None, None) => Ok(None),
-    });
-    match admitted.await? {
-        Some(guest) => Ok(guest),
-        None => {
-            if is_code {
-                context.count_wrong_code(address);
-            }
-            Err(GuestRefusal::Unauthorised)
+    let (links, id) = (context.links.clone(), id.to_owned());
+    match (bearer, session) {
+        (Some(token), _) => {
+            let look = run_blocking(move || links.admit(&id, GuestCredential::Token(&token)));
+            context.try_code(address, look).await
         }
+        // A session can't be guessed, and an old one is no guess: whoever has one is never made to wait.
+        (None, Some(session)) => {
+            let admitted = run_blocking(move || links.admit(&id, GuestCredential::Session(&session)));
+            admitted.await?.ok_or(GuestRefusal::Unauthorised)
+        }
+        (None, None) => Err(GuestRefusal::Unauthorised),
     }
 }

@@ -101,15 +101,9 @@ async fn open_session(
     let body = body.map_err(|_| GuestRefusal::bad_request(|| tr!("that is no form with a code")))?;
     let fields = form_fields(std::str::from_utf8(&body).unwrap_or_default());
     let code = fields.into_iter().find_map(|(name, value)| (name == "code").then_some(value)).unwrap_or_default();
-    // Before the code is looked at: while it waits, an address learns of no code whether it is right.
-    if let Some(seconds) = context.code_wait(peer.address()) {
-        return Err(GuestRefusal::Wait(seconds));
-    }
     let (links, wanted) = (context.links.clone(), id.to_owned());
-    let Some((link, session)) = run_blocking(move || links.open_session(&wanted, &code)).await? else {
-        context.count_wrong_code(peer.address());
-        return Err(GuestRefusal::Unauthorised);
-    };
+    let look = run_blocking(move || links.open_session(&wanted, &code));
+    let (link, session) = context.try_code(peer.address(), look).await?;
     (context.events)(LinkEvent::Opened { link: link.number, address: peer.ip() });
     let (path, seconds) = (format!("/l/{}/", link.id), (link.expires_at - now_ms()).max(0) / 1000);
     // Neither a script nor a page of another site can use it.

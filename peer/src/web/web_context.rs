@@ -1,18 +1,25 @@
 //! What all requests of a server share.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio::sync::Mutex as TurnLock;
 
 use super::address_attempts::{AddressAttempts, WRONG_CODES};
 use super::address_limits::{AddressCounts, GuestAddress};
 use super::chat_stream_slots::ChatStreamSlots;
+use super::guest_admission::GuestRefusal;
 use super::guest_pages::PageFrame;
 use super::link_event::LinkEventHandler;
 use super::message_rates::MessageRates;
 use super::piece_body::BodyLimits;
 use super::upload_turns::UploadTurns;
+use crate::engine::Error;
 use crate::engine::guest_links::GuestLinks;
+
+/// Codes that are looked at at the same time.
+const CODE_TURNS: usize = 32;
 
 /// The links of a server and the bounds of its requests.
 pub(super) struct WebContext {
@@ -26,6 +33,9 @@ pub(super) struct WebContext {
     pub(super) events: LinkEventHandler,
     pub(super) chat_streams: ChatStreamSlots,
     wrong_codes: Mutex<AddressAttempts>,
+    /// Held while a code is looked at; an address always has the same one.
+    code_turns: [TurnLock<()>; CODE_TURNS],
+    turn_places: RandomState,
     message_rates: Mutex<MessageRates>,
 }
 
@@ -47,20 +57,33 @@ impl WebContext {
             events,
             chat_streams: ChatStreamSlots::default(),
             wrong_codes: Mutex::new(AddressAttempts::new(WRONG_CODES)),
+            code_turns: Default::default(),
+            turn_places: RandomState::new(),
             message_rates: Mutex::default(),
         }
     }
 
-    /// Returns how many seconds an address has to wait before a code of it is looked at.
-    pub(super) fn code_wait(&self, address: GuestAddress) -> Option<u64> {
+    /// Looks at a code of an address; `look` returns `None` for a wrong one.
+    ///
+    /// # Errors
+    /// [`GuestRefusal::Wait`] without a look, [`GuestRefusal::Unauthorised`], or the error of the look.
+    pub(super) async fn try_code<T>(
+        &self,
+        address: GuestAddress,
+        look: impl Future<Output = Result<Option<T>, Error>>,
+    ) -> Result<T, GuestRefusal> {
+        // One after another: those that a program with the right code sends at once would use the allowance up.
+        let _turn = self.code_turns[self.turn_places.hash_one(address) as usize % CODE_TURNS].lock().await;
+        // Charged before the answer is known: attempts at the same time would all find the allowance untouched. While an
+        // address waits, it learns of no code whether it is right.
+        let charged = self.wrong_codes.lock().charge(address, Instant::now());
         // Parts of a second are cut off, and 0 would be no wait.
-        self.wrong_codes.lock().wait(address, Instant::now()).map(|wait| wait.as_secs().max(1))
-    }
-
-    /// Counts a wrong code of an address.
-    pub(super) fn count_wrong_code(&self, address: GuestAddress) {
-        // Beyond the allowance none is looked at, so that there is nothing to count.
-        let _ = self.wrong_codes.lock().charge(address, Instant::now());
+        charged.map_err(|wait| GuestRefusal::Wait(wait.as_secs().max(1)))?;
+        let found = look.await;
+        if !matches!(found, Ok(None)) {
+            self.wrong_codes.lock().refund(address);
+        }
+        found?.ok_or(GuestRefusal::Unauthorised)
     }
 
     /// Counts a message of an address; false if it came too soon.
