@@ -107,6 +107,10 @@ fn a_browser_needs_no_script_and_names_are_text() {
     for field in ["Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Origin: null"] {
         assert_eq!(Guest::status(enter().args(["-H", field])), "403", "{field}");
     }
+    let foreign = browser(true).args(["-H", "Origin: https://evil.example", "-d", &code]).arg(guest.address("enter"));
+    assert_eq!(Guest::status(foreign), "403");
+    let said = std::fs::read_to_string(guest.folder.join("answer")).unwrap();
+    assert!(said.contains("uma página de outro site não pode fazer isso"), "{said}");
     for host in ["evil.example", "127.0.0.1.evil.example", ""] {
         let answer = Guest::status(guest.curl().arg("-H").arg(format!("Host: {host}")).arg(guest.address("")));
         assert!(["421", "400"].contains(&answer.as_str()), "{host}: {answer}");

@@ -9,9 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::http::header::{
-    ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, RANGE, WWW_AUTHENTICATE,
-};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, RANGE, WWW_AUTHENTICATE};
 use axum::http::request::Builder;
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::{Extension, Router};
@@ -274,30 +272,22 @@ async fn a_look_has_no_range() {
 }
 
 #[tokio::test]
-async fn refusals_are_in_the_language_of_the_browser() {
-    let (case, takes) = (link_case(false), link_case(true));
-    let no_folder = case.request("PUT", "in/x").header(CONTENT_LENGTH, 1);
+async fn refusals_say_what_is_wrong() {
+    let (gives, takes) = (link_case(false), link_case(true));
+    let no_folder = gives.request("PUT", "in/x").header(CONTENT_LENGTH, 1);
     let foreign = takes.request("PUT", "in/x").header("origin", "https://evil.example");
-    let (unsized_form, no_form) =
-        (takes.request("POST", "in/"), takes.request("POST", "in/").header(CONTENT_LENGTH, 1));
+    let no_form = takes.request("POST", "in/").header(CONTENT_LENGTH, 1);
     let wrong_range = takes.request("PUT", "in/x").header(CONTENT_LENGTH, 1).header(CONTENT_RANGE, "x");
-    for (request, status, english, portuguese) in [
-        (no_folder, 404, "this link takes no files", "este link não recebe arquivos"),
-        (foreign, 403, "a page of another site may not do that", "uma página de outro site não pode fazer isso"),
-        (unsized_form, 411, "say how long the upload is", "diga o tamanho do envio"),
-        (no_form, 400, "that is no form with files", "isso não é um formulário com arquivos"),
-        (wrong_range, 400, "Content-Range and Content-Length don't", "Content-Range e Content-Length não"),
-        (takes.request("GET", "in/x"), 400, "say the size", "diga o tamanho"),
+    for (case, request, status, words) in [
+        (&gives, no_folder, 404, "this link takes no files"),
+        (&takes, foreign, 403, "a page of another site may not do that"),
+        (&takes, takes.request("POST", "in/"), 411, "say how long the upload is"),
+        (&takes, no_form, 400, "that is no form with files"),
+        (&takes, wrong_range, 400, "Content-Range and Content-Length don't agree"),
+        (&takes, takes.request("GET", "in/x"), 400, "say the size"),
     ] {
-        let (parts, ()) = request.body(()).unwrap().into_parts();
-        for (language, words) in [("en", english), ("pt-BR", portuguese)] {
-            let mut again = Request::builder().method(parts.method.clone()).uri(parts.uri.clone());
-            *again.headers_mut().unwrap() = parts.headers.clone();
-            let again = again.header(ACCEPT_LANGUAGE, language);
-            let server = if status == 404 { &case } else { &takes };
-            let (got, _, said) = server.answer(again, Body::empty()).await;
-            assert_eq!(got.as_u16(), status, "{said}");
-            assert!(said.starts_with(words), "{said}");
-        }
+        let (got, _, said) = case.answer(request, Body::empty()).await;
+        assert_eq!(got.as_u16(), status, "{said}");
+        assert!(said.starts_with(words), "{said}");
     }
 }
