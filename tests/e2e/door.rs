@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tests::door::{Door, is_online, new_user, password_of};
 use tests::files::{self, assert_same};
 use tests::page::{self, Page, PageEvents};
-use tests::{Invocation, Lab, LabOptions, User, poll_until};
+use tests::{Invocation, Lab, LabOptions, poll_until};
 
 /// One of the exercise's accounts, without a key.
 fn unbound_account(lab: &Lab, user: &str) {
