@@ -40,7 +40,7 @@ async fn measure(lab: &Lab, pass: DoorPass, count: usize) {
     let here = Ipv4Addr::LOCALHOST.into();
     let tracker = DoorTracker { address: lab.address().parse().unwrap(), key: lab.tracker_key().parse().unwrap() };
     let accounts =
-        DoorAccounts::open_folder(lab.join("door"), tracker, pass, NodeHandlers::NONE, Arc::new(|_| {})).unwrap();
+        DoorAccounts::open_folder(&lab.join("door"), tracker, pass, NodeHandlers::NONE, Arc::new(|_| {})).unwrap();
     let mut users = Vec::new();
     let began = Instant::now();
     for number in 0..count {

@@ -52,7 +52,7 @@ pub(super) async fn run(context: &CommandContext, options: DoorOptions) -> Resul
     });
     let (pass, certificate, folder) = opened.await?;
     let (handlers, door_pass) = (context.node_handlers(), pass.clone());
-    let opened = run_blocking(move || DoorAccounts::open_folder(folder, tracker, door_pass, handlers, log_notices()));
+    let opened = run_blocking(move || DoorAccounts::open_folder(&folder, tracker, door_pass, handlers, log_notices()));
     let accounts = opened.await?;
     let config = DoorServerConfig {
         accounts: accounts.clone(),

@@ -84,15 +84,15 @@ impl DoorAccounts {
     /// Returns the accounts in the door's folder, after an earlier process's unfinished work is done. Blocks. Fails with
     /// [`Error::Usage`] while another door runs on the folder, or if the folder can't be read.
     pub fn open_folder(
-        path: PathBuf,
+        path: &Path,
         tracker: DoorTracker,
         pass: DoorPass,
         handlers: NodeHandlers,
         notify: NoticeHandler,
     ) -> Result<Self, Error> {
-        let lock = lock_folder(&path)?;
+        let lock = lock_folder(path)?;
         // As the profiles below it know their own place, which texts must not name.
-        let path = path.canonicalize().map_err(ProfileError::io_at(&path))?;
+        let path = path.canonicalize().map_err(ProfileError::io_at(path))?;
         let count = Arc::new(AtomicUsize::new(sweep(&path)?));
         Ok(Self {
             door: Arc::new(DoorFolder {

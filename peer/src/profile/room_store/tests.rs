@@ -302,7 +302,7 @@ fn a_page_ends_before_its_message_even_if_that_one_is_gone() {
     }
     let mut writer = room.profile.writer().unwrap();
     let transaction = writer.transaction().unwrap();
-    delete_messages(&transaction, [3, 4].into_iter()).unwrap();
+    delete_messages(&transaction, [3, 4]).unwrap();
     transaction.commit().unwrap();
     drop(writer);
     room.write("five");

@@ -48,7 +48,7 @@ impl ViewOverlay {
         let limit = self.rows(size.width.into(), theme, with).len().saturating_sub(most);
         match self {
             Self::Help { scroll_down: scroll } | Self::Found { scroll_back: scroll, .. } => {
-                *scroll = (*scroll).min(limit)
+                *scroll = (*scroll).min(limit);
             }
         }
     }
