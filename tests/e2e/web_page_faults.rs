@@ -121,8 +121,10 @@ fn a_refused_file_takes_nothing_else_along() {
     bob.fetch("alice", ["notes.txt"], &inbox).run().exits(0);
     assert_content(inbox.join("notes.txt"), b"what was said");
     page.go("transfers", ".transfer");
-    let states = "return [...document.querySelectorAll('[aria-label=Uploads] .transfer-state')].map((state) => state.innerText.split(' · ')[0]).sort()";
-    page.browser.wait_for(&format!("const states = (() => {{ {states} }})(); return states.join() === 'done,failed'"));
+    page.browser.wait_for(
+        "const states = [...document.querySelectorAll('[aria-label=Uploads] .transfer-state')];
+         return states.map((state) => state.innerText.split(' · ')[0]).sort().join() === 'done,failed'",
+    );
 
     // With nothing to send, the words come back to where they were written.
     page.go("chats/bob", ".composer textarea");
@@ -232,4 +234,24 @@ fn a_dropped_folder_is_sent_without_what_is_hidden() {
     page.shows(".toast", "2 hidden files were left out.");
     page.shows(".file-row", "sea.txt");
     page.shows(".list-status", "1 file");
+}
+
+#[test]
+fn a_file_that_is_cancelled_on_its_way_leaves_the_others() {
+    let lab = Lab::start();
+    let alice = lab.user("alice");
+    let Some(page) = OpenPage::open(&lab, &alice, "en") else { return };
+    let film = lab.path().join("film.mkv");
+    std::fs::File::create(&film).unwrap().set_len(3_000_000_000).unwrap();
+    let (one, two) = (lab.file("one.txt", 10), lab.file("two.txt", 10));
+    page.go("shares", ".drop-hint");
+    page.browser.drop_paths(".drop-hint", &[&film, &one, &two]);
+    page.go("transfers", "[aria-label='Cancel film.mkv']");
+    page.browser.wait_for(
+        "return [...document.querySelectorAll('.transfer .bar')].some((bar) => bar.max > 1e9 && bar.value > 1e7)",
+    );
+    page.browser.click("[aria-label='Cancel film.mkv']");
+    page.shows(".toast", "2 files are shared.");
+    page.go("shares", ".file-row");
+    page.shows(".list-status", "2 files");
 }
