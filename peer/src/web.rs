@@ -104,6 +104,7 @@ mod guest_admission;
 #[cfg(test)]
 mod guest_link_tests;
 mod guest_pages;
+mod guest_refusal;
 mod hidden_folder;
 mod http_server;
 mod http_text;

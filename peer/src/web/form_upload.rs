@@ -13,7 +13,8 @@ use hyper::body::Body as HttpBody;
 use localization::tr;
 
 use super::address_limits::GuestPeer;
-use super::guest_admission::{AnswerForm, GuestRefusal, HTML, admit};
+use super::guest_admission::admit;
+use super::guest_refusal::{AnswerForm, GuestRefusal, HTML};
 use super::http_text::header_text;
 use super::link_event::LinkEvent;
 use super::multipart_form::{FormEvent, MultipartForm};

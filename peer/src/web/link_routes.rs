@@ -13,7 +13,7 @@ use localization::tr;
 
 use super::answer_headers::{FETCH_SITE, add_common_headers};
 use super::archive_layout::ArchiveFormat;
-use super::guest_admission::AnswerForm;
+use super::guest_refusal::AnswerForm;
 use super::http_text::header_text;
 use super::request_origin::{RequestOrigin, is_own_host};
 use super::web_context::WebContext;

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::address_limits::GuestPeer;
 use super::byte_range::uploaded_range;
-use super::guest_admission::{AnswerForm, GuestRefusal, admit};
+use super::guest_admission::admit;
+use super::guest_refusal::{AnswerForm, GuestRefusal};
 use super::http_text::{form_fields, header_text, percent_decoded};
 use super::json_answer::terminal_json_response;
 use super::link_event::LinkEvent;
