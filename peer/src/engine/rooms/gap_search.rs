@@ -27,6 +27,8 @@ struct MissingMessages {
     since: Instant,
     /// Members who were asked and don't have them.
     asked: BTreeSet<Fingerprint>,
+    /// Members whose turn ended without anything new before they had nothing more.
+    unfinished: BTreeSet<Fingerprint>,
     next_round: Instant,
     pause: Duration,
     is_last_round: bool,
@@ -42,6 +44,16 @@ impl GapSearch {
     pub(super) fn note_asked(&mut self, member: Fingerprint) {
         for missing in self.0.values_mut() {
             missing.asked.insert(member);
+        }
+    }
+
+    /// Notes that a turn of `member` ended with nothing new, and before it had nothing more. The second time it counts as
+    /// asked: a slow member has another turn, and one that never comes to an end keeps nobody from what others have.
+    pub(super) fn note_unfinished(&mut self, member: Fingerprint) {
+        for missing in self.0.values_mut() {
+            if !missing.unfinished.insert(member) {
+                missing.asked.insert(member);
+            }
         }
     }
 
@@ -85,7 +97,8 @@ impl GapSearch {
 impl MissingMessages {
     fn new(now: Instant) -> Self {
         let (next_round, pause) = (now + SEARCH_TIME, FIRST_ROUND_PAUSE);
-        Self { since: now, asked: BTreeSet::new(), next_round, pause, is_last_round: false }
+        let (asked, unfinished) = (BTreeSet::new(), BTreeSet::new());
+        Self { since: now, asked, unfinished, next_round, pause, is_last_round: false }
     }
 
     fn is_exhausted(&self, reachable: &BTreeSet<Fingerprint>, now: Instant) -> bool {
@@ -116,6 +129,19 @@ mod tests {
         assert!(!is_exhausted(&search, 10_999) && is_exhausted(&search, 11_000));
         search.note_progress(&alice);
         assert!(!search.is_searching() && !is_exhausted(&search, 11_000));
+    }
+
+    #[test]
+    fn a_slow_member_has_a_second_turn() {
+        let [alice, bob, carol] = keys();
+        let reachable = BTreeSet::from([bob, carol]);
+        let (mut search, start) = (GapSearch::default(), Instant::now());
+        search.note_missing(alice, bob, start);
+        let is_exhausted = |search: &GapSearch| search.is_exhausted(&alice, &reachable, start + SEARCH_TIME);
+        search.note_unfinished(carol);
+        assert!(!is_exhausted(&search));
+        search.note_unfinished(carol);
+        assert!(is_exhausted(&search));
     }
 
     #[test]

@@ -128,10 +128,11 @@ impl PullSession {
     /// Ends the comparison before the member had nothing more. Returns true if anything new came; what is left is then
     /// asked for in a further comparison.
     pub(super) fn interrupt(self, registry: &mut RoomRegistry) -> bool {
-        // Whoever had a whole turn must not keep others from what comes behind a gap.
-        registry.note_asked(self.room, self.member);
         if self.has_news {
             registry.outlets().compare_with_all(self.room);
+        } else {
+            // Whoever has turn after turn must not keep others from what comes behind a gap.
+            registry.note_unfinished(self.room, self.member);
         }
         self.has_news
     }

@@ -17,7 +17,7 @@ use crate::net::StreamError;
 use crate::net::stream::{StreamReceiver, StreamSender};
 
 /// Time for the member to read what is sent.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 20 });
+const WRITE_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 10 } else { 20 });
 
 /// Both directions of a stream, and what is new to the member.
 #[derive(Debug)]

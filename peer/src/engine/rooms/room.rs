@@ -353,6 +353,11 @@ impl Room {
         self.gap_search.note_asked(member);
     }
 
+    /// Notes that a turn of `member` ended with nothing new, and before it had nothing more.
+    pub(super) fn note_unfinished(&mut self, member: Fingerprint) {
+        self.gap_search.note_unfinished(member);
+    }
+
     /// Notes that `member` has our messages up to `number`. Returns true if that was not known.
     pub(super) fn note_delivered(&mut self, member: Fingerprint, number: u64) -> bool {
         member != self.me && self.delivery.note(member, number)

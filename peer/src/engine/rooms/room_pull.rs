@@ -39,7 +39,7 @@ pub(in crate::engine) async fn run_room_stream(
         let compared = compare(&rooms, room, member, &mut stream).await;
         if matches!(compared, Err(StreamError::Timeout(_))) {
             // Whoever lets its turn pass must not keep others from what comes behind a gap.
-            on_registry(&rooms, move |registry| registry.note_asked(room, member)).await?;
+            on_registry(&rooms, move |registry| registry.note_unfinished(room, member)).await?;
         }
         compared?;
     }

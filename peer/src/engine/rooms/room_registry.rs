@@ -266,10 +266,10 @@ impl RoomRegistry {
         }
     }
 
-    /// Notes that a member had its turn, whatever it replied.
-    pub(super) fn note_asked(&mut self, room: RoomId, member: Fingerprint) {
+    /// Notes that a member's turn ended with nothing new, and before it had nothing more.
+    pub(super) fn note_unfinished(&mut self, room: RoomId, member: Fingerprint) {
         if let Some(known) = self.rooms.get_mut(&room) {
-            known.note_asked(member);
+            known.note_unfinished(member);
         }
     }
 
