@@ -10,7 +10,7 @@
 //!
 //! | resource | bound | beyond |
 //! |---|---|---|
-//! | time of an examination | 5 s ([`examination_deadline`]) | a probe that is not done counts as unanswered |
+//! | time of an examination | 5 s (`examination_deadline`) | a probe that is not done counts as unanswered |
 //! | peers that are asked to look from outside | 3 | not asked |
 //! | addresses of one user that are tried | those that are dialled | not tried |
 

@@ -174,7 +174,7 @@ async fn ask_prober(
         };
         // Of one who had no time to answer, nothing is known.
         let is_late = dialed.is_err() && dial_limit < DIAL_LIMIT;
-        let result = if is_late { ProberResult::Unanswered } else { ProberResult::Absent };
+        let result = if is_late { ProberResult::Untried } else { ProberResult::Absent };
         return (ProberReport { user, result }, None, path);
     };
     let looks = async {

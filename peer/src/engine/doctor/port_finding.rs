@@ -26,6 +26,8 @@ pub(super) enum ProberResult {
     TooOld,
     /// It was reached, and didn't look.
     Unanswered,
+    /// No time was left to reach it.
+    Untried,
     /// It can't be reached.
     Absent,
 }
@@ -87,7 +89,12 @@ impl PortFinding {
             let text = tr!("{port}: nobody looked from outside ({list} was reached and gave no answer)", port, list);
             return ReportLine::note(CHECK, "nobody_looked", text);
         }
+        let is_any_untried = self.reports.iter().any(|one| matches!(one.result, ProberResult::Untried));
         match absent.as_slice() {
+            [] | [_] if is_any_untried => {
+                let text = tr!("{port}: nobody looked from outside: the time was up", port);
+                ReportLine::note(CHECK, "nobody_looked", text)
+            }
             [] => {
                 let text = tr!("{port}: nobody else is online who could look from outside", port);
                 ReportLine::note(CHECK, "nobody_online", text)
