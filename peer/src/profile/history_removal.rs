@@ -83,7 +83,8 @@ impl Profile {
                 break;
             }
         }
-        if self.setting(RECLAIM_OWED_KEY)?.is_some() {
+        // Owed by an earlier call as well, which could not do it; another process may have taken note of this one's.
+        if messages > 0 || self.setting(RECLAIM_OWED_KEY)?.is_some() {
             // After the last batch: neither VACUUM nor a checkpoint runs within a transaction.
             self.db_result(reclaim_space(&*self.writer()?))?;
             self.set_setting(RECLAIM_OWED_KEY, None)?;
