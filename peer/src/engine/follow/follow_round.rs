@@ -14,7 +14,7 @@ use shared::FileName;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-use super::follow_plan::{FollowPlan, FollowRules, plan_follow};
+use super::follow_plan::{FollowPlan, FollowRules, FollowedDisk, plan_follow};
 use super::followed_folder::{FollowedFolder, today};
 use super::source_links::SourceListing;
 use crate::engine::event_bus::EventBus;
@@ -22,6 +22,7 @@ use crate::engine::follow_news::{FollowChange, FollowNews, FollowTotals};
 use crate::engine::node_event::NodeEvent;
 use crate::engine::{Error, LocalUser, now_ms, run_blocking};
 use crate::profile::{Follow, FollowRecord, Profile, RecordedFile, RemovalConsent};
+use crate::sys::LocalEntry;
 use crate::util::TranslatedText;
 
 /// The time for which removals count as recent.
@@ -135,7 +136,13 @@ impl FollowRound<'_> {
                     Ok(true) => changes.push((FollowChange::Moved { from, name: to }, file)),
                     // Something changed since the plan: the next comparison decides again. What is there is no move's.
                     Ok(false) => profile.put_follow_records(follow.number, [(&to, before.as_ref())])?,
-                    Err(error) => failures.push((to, TranslatedText::of(&error))),
+                    Err(error) => {
+                        // Else the user's own file of this name would pass for one that was put there.
+                        if matches!(folder.look(&to), Ok(LocalEntry::Missing)) {
+                            profile.put_follow_records(follow.number, [(&to, before.as_ref())])?;
+                        }
+                        failures.push((to, TranslatedText::of(&error)));
+                    }
                 }
             }
             let day = today().to_string();
