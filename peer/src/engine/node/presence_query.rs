@@ -12,6 +12,8 @@ pub(super) struct PresenceQuery {
     task: JoinSet<Option<Vec<UserName>>>,
     /// What was heard since the query began: its answer may be older.
     heard: HashMap<UserName, bool>,
+    /// Something was missed since it began.
+    is_stale: bool,
 }
 
 impl PresenceQuery {
@@ -32,6 +34,11 @@ impl PresenceQuery {
         *self = Self::default();
     }
 
+    /// Notes that something was missed: the answer of a query under way is not taken.
+    pub(super) fn note_missed(&mut self) {
+        self.is_stale = self.is_running();
+    }
+
     /// Notes that a user came online or went.
     pub(super) fn note(&mut self, user: &UserName, is_online: bool) {
         if self.is_running() {
@@ -39,11 +46,15 @@ impl PresenceQuery {
         }
     }
 
-    /// Waits for the end of the query. Returns the users who are online, or `None` if the tracker doesn't say; never
+    /// Waits for the end of the query. Returns the users who are online, or `None` if the tracker doesn't say or something was
+    /// missed meanwhile; never
     /// returns without a query. Cancel-safe.
     pub(super) async fn finish(&mut self) -> Option<HashSet<UserName>> {
         let Some(ended) = self.task.join_next().await else { return std::future::pending().await };
         let heard = std::mem::take(&mut self.heard);
+        if std::mem::take(&mut self.is_stale) {
+            return None;
+        }
         let mut users: HashSet<UserName> = ended.ok()??.into_iter().collect();
         for (user, is_online) in heard {
             if is_online {

@@ -223,9 +223,10 @@ impl RoomLinks {
     }
 
     fn handle_missed_events(&mut self) -> bool {
-        // Who came and went is among what was missed, by a query under way as well.
+        // Who came and went is among what was missed, by a query under way as well. That one ends all the same: a new one
+        // for each crowd of news would be a crowd of queries.
         self.online.replace(None);
-        self.presence_query.abandon();
+        self.presence_query.note_missed();
         true
     }
 
