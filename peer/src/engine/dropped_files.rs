@@ -268,7 +268,9 @@ impl DroppedFiles {
         }
         match used_components(profile) {
             Ok(used) => {
-                for drop in due.iter().filter(|drop| drop.file_name().is_some_and(|name| !used.contains(name))) {
+                let is_unused = |drop: &&PathBuf| drop.file_name().is_some_and(|name| !used.contains(name));
+                // Looked at again: it may have been taken since, and is about to be shared.
+                for drop in due.iter().filter(|drop| is_unused(drop) && is_due(drop)) {
                     if let Err(why) = fs::remove_dir_all(drop) {
                         tracing::warn!("files that nobody shares any more stay: {why}");
                     }
