@@ -131,10 +131,13 @@ async fn send_drop(
     }
     let mut names = Vec::with_capacity(begun.len());
     for one in begun {
-        match &to {
-            // Who can't be told now is told when they can be reached.
-            ConversationName::Person(_) => drop(node.announce_send(one.send.number).await?),
-            ConversationName::Room(room) => announce_in_room(&node, &seat.me.profile, room, &one.send).await?,
+        let announced = match &to {
+            ConversationName::Person(_) => node.announce_send(one.send.number).await.map(drop),
+            ConversationName::Room(room) => announce_in_room(&node, &seat.me.profile, room, &one.send).await,
+        };
+        // Who can't be told now is told when they can be reached. The words are on their way already: it is no failure.
+        if let Err(why) = announced {
+            tracing::warn!("a send is not announced yet: {why}");
         }
         names.push(one.send.send.name);
     }
