@@ -62,6 +62,8 @@ function placeMessage(shown, message, { isMine, isAttended }) {
   // Its place is among others that the page may not have: the list is read again.
   if (message.late) return { isStale: true, error: null };
   const unseen = isMine || isAttended ? shown.unseen : shown.unseen + 1;
+  // What couldn't be read is read now.
+  if (shown.isStale && shown.error) return { unseen, error: null };
   // The end of the conversation isn't among the messages that are kept.
   if (shown.hasNewer && !shown.messages.some(({ id }) => id === message.id)) return { unseen };
   const messages = withMessage(isMine ? withoutSending(shown.messages, message) : shown.messages, message);

@@ -71,6 +71,8 @@ export async function renewPage(api, reason) {
   const isServed = await api.get("/session").then(() => true, (why) => why.status !== 0);
   if (!isServed) return;
   if (reason) sessionStorage.setItem(CLOSING_REASON, reason);
+  // The address names what was open.
+  history.replaceState(null, "", "#/");
   location.reload();
 }
 

@@ -47,6 +47,7 @@ export function createShares(app) {
     drop, h("div", { class: "search-bar", role: "search" }, icon("search"), filter), status, list.element);
   const ends = [watchDrops(app, element, t("drop_to_share"), share), app.store.watch((state) => state.shares, draw)];
   loadList(app, "shares").catch((why) => {
+    if (app.store.state.shares) return app.tell(why.message, { isProblem: true });
     problem = why.message;
     draw();
   });

@@ -177,9 +177,16 @@ export class UploadQueue {
     await this.#discard(job);
   }
 
-  /** Removes what the node has of a file: a drop with a part in it isn't complete. */
-  #discard(job) {
-    return this.app.api.delete(job.path).catch(() => {});
+  /** Removes what the node has of a file, however long it takes to reach it: a drop with a part in it isn't complete. */
+  async #discard(job) {
+    for (let attempt = 0; !this.#isStopped; attempt += 1) {
+      try {
+        return await this.app.api.delete(job.path);
+      } catch (why) {
+        if (FINAL.has(why.status)) return;
+      }
+      await pause({}, Math.min(FIRST_WAIT_MS * 2 ** attempt, LONGEST_WAIT_MS));
+    }
   }
 
   /** Takes a file back that is at the node; the drop waits for that. */
@@ -209,6 +216,7 @@ export class UploadQueue {
       const { offset, complete } = await this.app.api.get(job.path, { signal: job.abort.signal });
       if (complete || job.isCancelled) return { isDone: complete };
       if (!(await isReadable(job.file, offset))) return { isFinal: true, why: t("file_unreadable") };
+      if (job.isCancelled) return {};
       return await this.#put(job, offset);
     } catch (why) {
       return { isFinal: FINAL.has(why.status), why: why.message };
@@ -255,7 +263,9 @@ export class UploadQueue {
     try {
       await this.#handOver(drop);
     } catch (why) {
-      this.handleDrop({ drop: drop.id, state: "failed", why: why.message });
+      // Without an answer the node may have it: its events tell.
+      if (why.status === 0) this.#showAll(drop.id, "preparing", { state: "unknown" });
+      else this.handleDrop({ drop: drop.id, state: "failed", why: why.message });
     }
   }
 

@@ -57,7 +57,8 @@ class Upload {
 
   cancel() {
     this.cancelled = true;
-    going.delete(this.key);
+    // A row that ended may be of a file that was chosen again.
+    if (going.get(this.key) === this) going.delete(this.key);
     this.aborter.abort();
     this.request?.abort();
     this.wake();
