@@ -245,12 +245,15 @@ fn a_file_that_is_cancelled_on_its_way_leaves_the_others() {
     std::fs::File::create(&film).unwrap().set_len(3_000_000_000).unwrap();
     let (one, two) = (lab.file("one.txt", 10), lab.file("two.txt", 10));
     page.go("shares", ".drop-hint");
+    // Neither can the drop be complete before the file is cancelled.
+    page.browser.run(&hold_script("GET", "/one.txt"));
     page.browser.drop_paths(".drop-hint", &[&film, &one, &two]);
     page.go("transfers", "[aria-label='Cancel film.mkv']");
     page.browser.wait_for(
         "return [...document.querySelectorAll('.transfer .bar')].some((bar) => bar.max > 1e9 && bar.value > 1e7)",
     );
     page.browser.click("[aria-label='Cancel film.mkv']");
+    page.browser.run("window.release()");
     page.shows(".toast", "2 files are shared.");
     page.go("shares", ".file-row");
     page.shows(".list-status", "2 files");

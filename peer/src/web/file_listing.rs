@@ -132,12 +132,10 @@ mod tests {
         // Not in their order: the files of a folder don't follow each other.
         names.rotate_left(1);
         let files = files(&names);
-        let begun = std::time::Instant::now();
         assert_eq!(FileListing::new(&files, "", 1).last_page, 80);
         assert_eq!(rows(&files, "").len(), PAGE_ROWS);
         let query: String = (0..10_000).map(|number| format!("d={number}&")).collect();
         assert_eq!(chosen_files(&files, &super::super::http_text::form_fields(&query)).len(), 0);
-        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
     }
 
     #[test]
